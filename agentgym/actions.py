@@ -1,0 +1,163 @@
+"""Action formats: how the text that a model produced becomes a move, and back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agentgym.errors import ActionParseError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Move:
+    """What an agent wants to do.
+
+    Attributes:
+        command: The command line for engines that read one; empty if a tool with several arguments was called.
+        tool: Name of the tool, for JSON tool calls.
+        arguments: Arguments of the tool.
+    """
+
+    command: str = ""
+    tool: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ActionFormat(Protocol):
+    """Turns text into a :class:`Move` and a move into text."""
+
+    name: str
+
+    @property
+    def instructions(self) -> str:
+        """Say to the model how to write an action."""
+        ...
+
+    def parse(self, text: str) -> Move:
+        """Read a move.
+
+        Raises:
+            ActionParseError: The text is no move; the message is for the model.
+        """
+        ...
+
+    def render(self, move: Move) -> str:
+        """Write a move as a model should have written it."""
+        ...
+
+
+class PlainCommand:
+    """The whole text is the command, on one line."""
+
+    name = "plain"
+    instructions = "Answer with one command on a single line and nothing else."
+
+    def parse(self, text: str) -> Move:
+        """Read the one line that is not blank."""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if not lines:
+            raise ActionParseError("Your answer was empty. Answer with one command on a single line.")
+        if len(lines) > 1:
+            raise ActionParseError(f"Your answer had {len(lines)} lines. Answer with one command on a single line.")
+        return Move(command=lines[0])
+
+    def render(self, move: Move) -> str:
+        """Return the command."""
+        return move.command
+
+
+class TaggedCommand:
+    """Free text, with the command inside the last ``<action>…</action>``."""
+
+    name = "tag"
+    instructions = "You may think first. End your answer with the command in tags: <action>command</action>"
+    _tag = re.compile(r"<action>((?:(?!<action>).)*?)</action>", re.DOTALL)
+
+    def parse(self, text: str) -> Move:
+        """Read the last complete tag."""
+        found = self._tag.findall(text)
+        if not found:
+            raise ActionParseError("No complete <action>…</action> was found. Write <action>command</action>.")
+        return PlainCommand().parse(found[-1])
+
+    def render(self, move: Move) -> str:
+        """Put the command in tags."""
+        return f"<action>{move.command}</action>"
+
+
+class ToolCall:
+    """One JSON object ``{"name": …, "arguments": {…}}``, alone or inside ``<tool_call>`` tags.
+
+    Args:
+        tools: JSON schemas of the tools, in the shape ``{"name", "description", "parameters"}``.
+    """
+
+    name = "json"
+
+    def __init__(self, tools: tuple[Mapping[str, Any], ...]) -> None:
+        self.tools = {str(tool["name"]): tool for tool in tools}
+        from jsonschema import Draft202012Validator  # slow to import, and only JSON tool calls need it
+
+        self._validators = {
+            name: Draft202012Validator({"additionalProperties": False, **tool["parameters"]})
+            for name, tool in self.tools.items()
+        }
+
+    @property
+    def instructions(self) -> str:
+        """Name the tools and the shape of a call."""
+        schemas = "\n".join(json.dumps(tool, sort_keys=True) for tool in self.tools.values())
+        shape = '{"name": …, "arguments": {…}}'
+        return f"Call one tool with a JSON object {shape} and nothing after it. Tools:\n{schemas}"
+
+    def parse(self, text: str) -> Move:
+        """Read the last JSON object, and check it against the tool's parameters."""
+        body = text.rsplit("<tool_call>", 1)[-1].split("</tool_call>", 1)[0]
+        start = body.find("{")
+        if start < 0:
+            raise ActionParseError('No JSON object was found. Write {"name": …, "arguments": {…}}.')
+        try:
+            call, _ = json.JSONDecoder().raw_decode(body[start:])
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ActionParseError(f"The tool call is not valid JSON: {error}") from None
+        name = call.get("name")
+        arguments = call.get("arguments", {})
+        if not isinstance(name, str) or name not in self.tools:
+            raise ActionParseError(f"Unknown tool {name!r}. Tools: {', '.join(sorted(self.tools))}.")
+        if not isinstance(arguments, dict):
+            raise ActionParseError('"arguments" must be a JSON object.')
+        problem = next(self._validators[name].iter_errors(arguments), None)
+        if problem is not None:
+            raise ActionParseError(f"Wrong arguments for tool {name!r}: {problem.message[:300]}.")
+        command = arguments.get("command")
+        return Move(command=command if isinstance(command, str) else "", tool=name, arguments=arguments)
+
+    def render(self, move: Move) -> str:
+        """Write the call as JSON; a bare command goes to the only tool there is."""
+        tool = move.tool or next(iter(self.tools))
+        return json.dumps({"name": tool, "arguments": dict(move.arguments) or {"command": move.command}})
+
+
+COMMAND_TOOL: Mapping[str, Any] = {
+    "name": "act",
+    "description": "Carry out one command in the world.",
+    "parameters": {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]},
+}
+
+
+def make_action_format(name: str, tools: tuple[Mapping[str, Any], ...] = ()) -> ActionFormat:
+    """Return the action format called ``plain``, ``tag`` or ``json``.
+
+    Raises:
+        UnknownNameError: There is no such format.
+    """
+    if name == "plain":
+        return PlainCommand()
+    if name == "tag":
+        return TaggedCommand()
+    if name == "json":
+        return ToolCall(tools or (COMMAND_TOOL,))
+    raise UnknownNameError("action format", name, ("plain", "tag", "json"))

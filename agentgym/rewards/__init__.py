@@ -1,0 +1,1 @@
+"""Rewards and credit assignment: pure functions over trajectories, and Gymnasium wrappers."""

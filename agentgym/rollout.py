@@ -1,0 +1,255 @@
+"""Rollout: many episodes at once against one policy, where none waits for another.
+
+Each episode is a coroutine. Its environment runs in a thread of its own lane, so an episode that waits for its
+world leaves the policy free for the others; a policy that batches (vLLM) sees every request the moment it is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import gymnasium
+
+from agentgym.actions import Move
+from agentgym.env import AgentEnv, Observation
+from agentgym.errors import AgentGymError, ContextLimitError, InfrastructureError
+from agentgym.policy import Completion, Dialogue, Message, Policy
+from agentgym.trajectory import Ending, Trajectory, Turn
+
+logger = logging.getLogger(__name__)
+
+EnvFactory = Callable[[], gymnasium.Env[Any, str]]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What to play.
+
+    Attributes:
+        env_id: Id to write into the trajectory.
+        split: Split of the task.
+        task_id: The task; ``None`` draws one by the seed.
+        seed: Seed of ``reset`` and of the policy's own chance.
+        group: Group that the trajectory belongs to.
+        number: Position in the run.
+        policy_version: Number of weight updates behind the sampler.
+    """
+
+    env_id: str
+    split: str
+    task_id: str | None = None
+    seed: int = 0
+    group: str = ""
+    number: int = 0
+    policy_version: int = 0
+
+
+@dataclass
+class _Record:
+    """A trajectory in the making."""
+
+    episode: Episode
+    dialogue: Dialogue
+    task: dict[str, Any]
+    privileged: dict[str, Any]
+    turns: list[Turn] = field(default_factory=list)
+    success: bool | None = None
+    started_s: float = field(default_factory=time.monotonic)
+
+    def finish(self, policy: Policy, ended: Ending, error: str = "") -> Trajectory:
+        last = self.dialogue.messages[-1] if self.dialogue.messages else Message("user", "")
+        return Trajectory(
+            env_id=self.episode.env_id,
+            task_id=str(self.task.get("id", self.episode.task_id or "")),
+            split=str(self.task.get("split", self.episode.split)),
+            kind=str(self.task.get("kind", "")),
+            seed=self.episode.seed,
+            group=self.episode.group,
+            policy=policy.name,
+            policy_version=self.episode.policy_version,
+            system_prompt=self.dialogue.system_prompt,
+            turns=tuple(self.turns),
+            final_observation=last.content if last.role == "user" else "",
+            success=self.success,
+            ended=ended,
+            error=error,
+            privileged=self.privileged,
+            duration_s=time.monotonic() - self.started_s,
+        )
+
+
+class Lane:
+    """One environment and the thread that it lives in."""
+
+    def __init__(self, make_env: EnvFactory) -> None:
+        self._make_env = make_env
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentgym-env")
+        self._env: gymnasium.Env[Any, str] | None = None
+
+    async def call(self, work: Callable[[gymnasium.Env[Any, str]], Any]) -> Any:
+        """Run ``work(env)`` in this lane's thread; the environment is made at the first call."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._call, work)
+
+    def _call(self, work: Callable[[gymnasium.Env[Any, str]], Any]) -> Any:
+        if self._env is None:
+            self._env = self._make_env()
+        try:
+            return work(self._env)
+        except AgentGymError:
+            raise
+        except Exception as error:  # the engine's own fault: one episode is masked, the others go on
+            logger.exception("an environment crashed; its episode is masked and the environment made anew")
+            raise InfrastructureError(f"the environment crashed: {type(error).__name__}: {error}") from error
+
+    async def replace(self) -> None:
+        """Throw the environment away after a fault; the next call makes a new one."""
+        env, self._env = self._env, None
+        if env is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, env.close)
+
+    def close(self) -> None:
+        """Close the environment and end the thread."""
+        if self._env is not None:
+            self._thread.submit(self._env.close).result()
+        self._thread.shutdown()
+
+
+async def play_episode(episode: Episode, lane: Lane, policy: Policy) -> Trajectory:
+    """Play one episode to its end.
+
+    Returns:
+        The trajectory. A fault of ours ends it with ``ended="infrastructure"`` and no success; it does not raise.
+    """
+    record = _Record(episode, Dialogue(episode.number, episode.seed), {}, {})
+    try:
+        await _open(record, lane)
+        while True:
+            ended = await _take_turn(record, lane, policy)
+            if ended is not None:
+                return record.finish(policy, ended)
+    except ContextLimitError:
+        record.success = False
+        return record.finish(policy, "context")
+    except InfrastructureError as error:
+        await lane.replace()
+        record.success = None
+        return record.finish(policy, "infrastructure", f"{type(error).__name__}: {error}")
+
+
+async def _open(record: _Record, lane: Lane) -> None:
+    episode = record.episode
+    options: dict[str, Any] = {"split": episode.split}
+    if episode.task_id is not None:
+        options["task_id"] = episode.task_id
+    observation, info = await lane.call(lambda env: env.reset(seed=episode.seed, options=options))
+    base: AgentEnv = await lane.call(lambda env: env.unwrapped)
+
+    async def expert() -> Move:
+        move: Move = await lane.call(lambda env: env.unwrapped.expert_move())  # type: ignore[attr-defined]
+        return move
+
+    record.task, record.privileged = dict(info["task"]), dict(info.get("privileged", {}))
+    record.dialogue = Dialogue(
+        episode=episode.number,
+        seed=episode.seed,
+        system_prompt=info.get("system_prompt", ""),
+        action_format=base.action_format,
+        messages=[Message("user", _text(observation))],
+        info=info,
+        task_id=record.task["id"],
+        expert=expert,
+    )
+
+
+async def _take_turn(record: _Record, lane: Lane, policy: Policy) -> Ending | None:
+    dialogue = record.dialogue
+    before_s = time.monotonic()
+    said = await policy.act(dialogue)
+    acted_s = time.monotonic()
+    observation, _, terminated, truncated, info = await lane.call(lambda env: env.step(said.text))
+    stepped_s = time.monotonic()
+    record.turns.append(_turn(dialogue, said, info, acted_s - before_s, stepped_s - acted_s))
+    dialogue.token_ids += [*said.prompt_ids, *said.token_ids]
+    dialogue.closed = said.finish_reason == "stop"
+    dialogue.messages += [Message("assistant", said.text), Message("user", _text(observation))]
+    dialogue.info = info
+    if not (terminated or truncated):
+        return None
+    record.success = bool(info["success"]) if "success" in info else None
+    return "terminated" if terminated else "truncated"
+
+
+def _turn(dialogue: Dialogue, said: Completion, info: dict[str, Any], policy_s: float, env_s: float) -> Turn:
+    start = len(dialogue.token_ids) + len(said.prompt_ids)
+    return Turn(
+        observation=dialogue.observation,
+        action=said.text,
+        prompt_ids=said.prompt_ids,
+        token_ids=said.token_ids,
+        logprobs=said.logprobs,
+        span=(start, start + len(said.token_ids)),
+        reward_terms=dict(info["reward_terms"]),
+        state_key=str(dialogue.info.get("state_key", "")),
+        executable=bool(info["executable"]),
+        invalid_action=bool(info["invalid_action"]),
+        policy_s=policy_s,
+        env_s=env_s,
+    )
+
+
+def _text(observation: Observation) -> str:
+    return observation if isinstance(observation, str) else str(observation["text"])
+
+
+class Rollout:
+    """A set of lanes that plays episodes, reused from batch to batch.
+
+    Args:
+        make_env: Makes one environment.
+        policy: Acts in all of them.
+        concurrency: Episodes in flight, each with an environment of its own.
+    """
+
+    def __init__(self, make_env: EnvFactory, policy: Policy, concurrency: int = 8) -> None:
+        self.policy = policy
+        self._lanes = [Lane(make_env) for _ in range(max(1, concurrency))]
+
+    async def play(
+        self, episodes: Sequence[Episode], on_done: Callable[[Trajectory], None] | None = None
+    ) -> list[Trajectory]:
+        """Play the episodes.
+
+        Args:
+            episodes: What to play.
+            on_done: Called with each trajectory the moment it ends, in order of ending.
+
+        Returns:
+            The trajectories in the episodes' order.
+        """
+        finished: dict[int, Trajectory] = {}
+        waiting = iter([replace(episode, number=i) for i, episode in enumerate(episodes)])
+
+        async def work(lane: Lane) -> None:
+            for episode in waiting:
+                finished[episode.number] = trajectory = await play_episode(episode, lane, self.policy)
+                if on_done is not None:
+                    on_done(trajectory)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for lane in self._lanes:
+                    group.create_task(work(lane))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+        return [finished[i] for i in range(len(episodes))]
+
+    def close(self) -> None:
+        """Close the environments and their threads; the policy is the caller's."""
+        for lane in self._lanes:
+            lane.close()

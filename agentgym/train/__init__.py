@@ -1,0 +1,1 @@
+"""Training: warm start, GRPO, the vLLM sampler and its weight sync."""

@@ -1,0 +1,1 @@
+"""Policies that ship with agentgym; found by entry point, see `agentgym policies`."""

@@ -1,0 +1,1 @@
+"""Where untrusted commands and pages run; found by entry point in the group ``agentgym.sandboxes``."""
