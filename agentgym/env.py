@@ -74,7 +74,7 @@ class AgentEnv(gymnasium.Env[Observation, str]):
         UnknownNameError: The split or the action format does not exist.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}  # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]
     splits: ClassVar[tuple[str, ...]] = ("train",)
     instructions: ClassVar[str] = ""
     tools: ClassVar[tuple[Mapping[str, Any], ...]] = ()
@@ -133,6 +133,11 @@ class AgentEnv(gymnasium.Env[Observation, str]):
     def system_prompt(self) -> str:
         """What a model is told before the first observation."""
         return f"{self.instructions}\n{self.action_format.instructions}".strip()
+
+    @property
+    def admissible_actions(self) -> Sequence[str] | None:
+        """Commands that the engine would accept now; ``None`` if it does not know."""
+        return self._last.admissible_actions
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

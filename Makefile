@@ -1,0 +1,36 @@
+# Two commands do everything on a fresh Debian machine with Python >= 3.11: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PACKS := $(wildcard environments/*/agentgym_*)
+RUN ?= runs/demo
+
+.PHONY: help demo test check bench install clean
+
+help:  ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
+
+$(INSTALLED): pyproject.toml $(wildcard environments/*/pyproject.toml) scripts/install.sh
+	PYTHON=$(PYTHON) VENV=$(VENV) scripts/install.sh
+	touch $(INSTALLED)
+
+install: $(INSTALLED)  ## make .venv with everything that the other targets need
+
+demo: $(INSTALLED)  ## train a tiny model on the household with GRPO, see it improve, write the report
+	$(BIN)/agentgym train recipes/household-tiny.toml --set run.out_dir=$(RUN) --resume
+	$(BIN)/agentgym report $(RUN)
+
+test: $(INSTALLED)  ## run every test
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## format, lint and types, as CI runs them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy agentgym policies/agentgym_policies sandboxes/agentgym_sandboxes $(PACKS)
+
+bench: $(INSTALLED)  ## run the benchmarks and print their tables
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:  ## delete what the targets made, but no run
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
