@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentgym.errors import ModelError
+from agentgym.policy import Dialogue
 
 _MARKS = ("xsystemx", "xfirstx", "xanswerx", "xsecondx", "xreplyx", "xthirdx")
 
@@ -69,6 +70,12 @@ class ChatRenderer:
         """Tokens that end an action: the template's end of turn, and the tokenizer's end of sequence."""
         eos = self._template_tokenizer.eos_token_id
         return tuple(dict.fromkeys([self._after_action_ids[0], *([] if eos is None else [int(eos)])]))
+
+    def prompt_ids(self, dialogue: Dialogue) -> list[int]:
+        """Return the ids that a dialogue's newest observation adds to ``dialogue.token_ids``."""
+        if dialogue.token_ids:
+            return self.reply_ids(dialogue.observation, closed=dialogue.closed)
+        return self.opening_ids(dialogue.system_prompt, dialogue.observation)
 
     def opening_ids(self, system: str, observation: str) -> list[int]:
         """Return the ids before the first action.
