@@ -106,6 +106,10 @@ class ToolCall:
             for name, tool in self.tools.items()
         }
 
+    def __reduce__(self) -> tuple[type[ToolCall], tuple[tuple[Mapping[str, Any], ...]]]:
+        """Pickle as the tools alone: compiled validators cannot be pickled."""
+        return type(self), (tuple(self.tools.values()),)
+
     @property
     def instructions(self) -> str:
         """Name the tools and the shape of a call."""

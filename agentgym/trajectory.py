@@ -192,3 +192,30 @@ def read_trajectories(path: str | os.PathLike[str]) -> Iterator[Trajectory]:
                 yield _reader()(json.loads(line))
             except ValueError as error:
                 raise TrajectoryFileError(f"{path}: line {number} is no trajectory: {error}") from error
+
+
+def mend_trajectories(path: str | os.PathLike[str]) -> int:
+    """Cut off a last line that a killed writer tore, so that the file can be appended to.
+
+    Returns:
+        How many bytes were cut off; 0 for a whole file.
+
+    Raises:
+        TrajectoryFileError: The file cannot be opened for writing.
+    """
+    try:
+        with open(path, "r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            whole = end
+            while whole > 0:
+                start = max(0, whole - 65_536)
+                file.seek(start)
+                newline = file.read(whole - start).rfind(b"\n")
+                if newline >= 0:
+                    whole = start + newline + 1
+                    break
+                whole = start
+            file.truncate(whole)
+            return end - whole
+    except OSError as error:
+        raise TrajectoryFileError(f"cannot mend trajectories: {error}") from error

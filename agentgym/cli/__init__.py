@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: `agentgym VERB`, one file per group of verbs."""
