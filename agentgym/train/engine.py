@@ -1,0 +1,284 @@
+"""Engine: vLLM inside this process, fed by asynchronous episodes.
+
+One thread owns vLLM. Between two steps it takes in what has arrived since (new requests, cancellations, calls such as
+a push of weights), so a request joins the running batch at the next token and nobody waits for anybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from agentgym.errors import ContextLimitError, InfrastructureError
+from agentgym.policy import SamplingParams
+from agentgym.train.vllm_runtime import EngineConfig, close_vllm, open_vllm, sampling_params, scoring_params
+
+__all__ = ["EngineConfig", "EngineCounters", "Sample", "VllmEngine"]
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was sampled for one prompt.
+
+    Attributes:
+        token_ids: Sampled ids, the stop token included.
+        logprobs: Natural log-probability of each under the distribution that it was drawn from (after temperature
+            and nucleus).
+        finish_reason: ``stop``: ended in a stop token. ``length``: cut.
+        cached_tokens: Prompt tokens that the prefix cache gave for nothing.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: str
+    cached_tokens: int = 0
+
+
+@dataclass
+class EngineCounters:
+    """What the engine has done since it was opened.
+
+    Attributes:
+        requests: Requests finished.
+        prompt_tokens: Tokens of their prompts.
+        cached_prompt_tokens: Those of them that came from the prefix cache.
+        generated_tokens: Tokens sampled.
+        steps: Steps of the engine.
+        busy_s: Seconds spent in steps.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    generated_tokens: int = 0
+    steps: int = 0
+    busy_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Request:
+    key: str
+    prompt_ids: list[int]
+    params: Any
+    read: Callable[[Any], Any]
+    future: Future[Any]
+
+
+@dataclass(frozen=True)
+class _Call:
+    work: Callable[[Any], Any]
+    future: Future[Any]
+
+
+@dataclass(frozen=True)
+class _Abort:
+    key: str
+
+
+class VllmEngine:
+    """vLLM with continuous batching over asynchronous callers.
+
+    Args:
+        config: How it is opened. Opening blocks until the model answers.
+
+    Raises:
+        ModelError: vLLM is not installed or cannot open the model.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.counters = EngineCounters()
+        self._inbox: queue.SimpleQueue[_Request | _Call | _Abort | None] = queue.SimpleQueue()
+        self._running: dict[str, _Request] = {}
+        self._keys = itertools.count()
+        self._fault: BaseException | None = None
+        opened: Future[None] = Future()
+        self._thread = threading.Thread(target=self._live, args=(opened,), name="agentgym-vllm", daemon=True)
+        self._thread.start()
+        opened.result()
+
+    async def generate(
+        self, prompt_ids: Sequence[int], sampling: SamplingParams, stop_token_ids: Sequence[int] = ()
+    ) -> Sample:
+        """Sample an answer to a prompt.
+
+        Args:
+            prompt_ids: Token ids so far; what it has in common with earlier prompts is not computed again.
+            sampling: Temperature, nucleus, length, seed. Its ``stop`` texts are not read here: give token ids.
+            stop_token_ids: Tokens that end the answer.
+
+        Raises:
+            ContextLimitError: The prompt leaves no room in the context.
+            InfrastructureError: The engine failed or was closed.
+        """
+        return await asyncio.wrap_future(self.submit(prompt_ids, sampling, stop_token_ids))
+
+    def submit(
+        self, prompt_ids: Sequence[int], sampling: SamplingParams, stop_token_ids: Sequence[int] = ()
+    ) -> Future[Sample]:
+        """Do as ``generate`` does, for callers without an event loop; cancelling the future ends the request."""
+        if len(prompt_ids) >= self.config.max_model_len:
+            raise ContextLimitError(
+                f"the dialogue has {len(prompt_ids)} tokens and the engine's context {self.config.max_model_len}"
+            )
+        return self._submit(list(prompt_ids), sampling_params(sampling, tuple(stop_token_ids)), _read_sample)
+
+    async def score(self, token_ids: Sequence[int]) -> tuple[float, ...]:
+        """Return the log-probability of each token given those before it, at temperature 1.
+
+        Returns:
+            ``len(token_ids) - 1`` natural logarithms: the first token has none.
+
+        Raises:
+            ContextLimitError: There are fewer than two tokens, or more than the context holds.
+            InfrastructureError: The engine failed or was closed.
+        """
+        if not 1 < len(token_ids) < self.config.max_model_len:
+            raise ContextLimitError(f"a text to score has 2 to {self.config.max_model_len - 1} tokens")
+        return await asyncio.wrap_future(self._submit(list(token_ids), scoring_params(), _read_scores))
+
+    def call(self, work: Callable[[Any], Result]) -> Result:
+        """Run ``work(llm_engine)`` in the engine's thread between two steps and return what it returns."""
+        self._check_alive()
+        call = _Call(work, Future())
+        self._inbox.put(call)
+        result: Result = call.future.result()
+        return result
+
+    @property
+    def running(self) -> int:
+        """Number of requests in the engine."""
+        return len(self._running)
+
+    def close(self) -> None:
+        """End open requests, the thread and vLLM, and free their memory; a second call does nothing."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _submit(self, prompt_ids: list[int], params: Any, read: Callable[[Any], Any]) -> Future[Any]:
+        self._check_alive()
+        request = _Request(str(next(self._keys)), prompt_ids, params, read, Future())
+        request.future.add_done_callback(functools.partial(self._on_done, request.key))
+        self._inbox.put(request)
+        return request.future
+
+    def _on_done(self, key: str, future: Future[Any]) -> None:
+        if future.cancelled():
+            self._inbox.put(_Abort(key))
+
+    def _check_alive(self) -> None:
+        if self._fault is not None:
+            raise InfrastructureError(f"the vLLM engine failed: {self._fault!r}") from self._fault
+        if not self._thread.is_alive():
+            raise InfrastructureError("the vLLM engine is closed; open another one")
+
+    # From here on: in the engine's thread only.
+
+    def _live(self, opened: Future[None]) -> None:
+        try:
+            llm = open_vllm(self.config)
+        except BaseException as error:
+            opened.set_exception(error)
+            return
+        opened.set_result(None)
+        try:
+            while self._take_in(llm):
+                self._step(llm)
+        except BaseException as error:
+            self._fault = error
+        finally:
+            self._refuse_all()
+            close_vllm(llm)
+
+    def _take_in(self, llm: Any) -> bool:
+        """Do what waits in the inbox; with nothing to sample, wait for something. False: close."""
+        while True:
+            try:
+                item = self._inbox.get(block=not self._running)
+            except queue.Empty:
+                return True
+            match item:
+                case _Request():
+                    self._admit(item, llm)
+                case _Call():
+                    _answer(item, llm)
+                case _Abort(key):
+                    if self._running.pop(key, None) is not None:
+                        llm.abort_request([key])
+                case None:
+                    return False
+
+    def _step(self, llm: Any) -> None:
+        started_s = time.perf_counter()
+        outputs = llm.step()
+        self.counters.busy_s += time.perf_counter() - started_s
+        self.counters.steps += 1
+        for output in outputs:
+            if output.finished and (request := self._running.pop(output.request_id, None)) is not None:
+                self._count(output)
+                if request.future.set_running_or_notify_cancel():
+                    request.future.set_result(request.read(output))
+
+    def _admit(self, request: _Request, llm: Any) -> None:
+        from vllm.inputs import tokens_input
+
+        if request.future.cancelled():
+            return
+        try:
+            llm.add_request(request.key, tokens_input(request.prompt_ids), request.params)
+        except Exception as error:  # vLLM's validation: this request's own fault, the others go on
+            request.future.set_exception(InfrastructureError(f"vLLM refused the request: {error}"))
+            return
+        self._running[request.key] = request
+
+    def _count(self, output: Any) -> None:
+        self.counters.requests += 1
+        self.counters.prompt_tokens += len(output.prompt_token_ids)
+        self.counters.cached_prompt_tokens += output.num_cached_tokens or 0
+        self.counters.generated_tokens += len(output.outputs[0].token_ids)
+
+    def _refuse_all(self) -> None:
+        """Tell everybody who still waits that the engine is gone."""
+        reason = "was closed" if self._fault is None else f"failed: {self._fault!r}"
+        waiting: list[Future[Any]] = [request.future for request in self._running.values()]
+        self._running.clear()
+        while not self._inbox.empty():
+            item = self._inbox.get()
+            if isinstance(item, _Request | _Call):
+                waiting.append(item.future)
+        for future in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(InfrastructureError(f"the vLLM engine {reason}"))
+
+
+def _answer(call: _Call, llm: Any) -> None:
+    try:
+        call.future.set_result(call.work(llm))
+    except BaseException as error:
+        call.future.set_exception(error)
+
+
+def _read_sample(output: Any) -> Sample:
+    completion = output.outputs[0]
+    logprobs = completion.logprobs  # vllm.logprobs.FlatLogprobs: the sampled token comes first at each position
+    return Sample(
+        token_ids=tuple(completion.token_ids),
+        logprobs=tuple(logprobs.logprobs[start] for start in logprobs.start_indices),
+        finish_reason="stop" if completion.finish_reason == "stop" else "length",
+        cached_tokens=output.num_cached_tokens or 0,
+    )
+
+
+def _read_scores(output: Any) -> tuple[float, ...]:
+    logprobs = output.prompt_logprobs
+    return tuple(logprobs.logprobs[start] for start in logprobs.start_indices[1:])
