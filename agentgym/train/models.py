@@ -57,6 +57,20 @@ def resolve_model(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str
     )
 
 
+def load_tokenizer(path: str | os.PathLike[str]) -> Any:
+    """Load the tokenizer of a model directory.
+
+    Raises:
+        ModelError: There is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} has no tokenizer that transformers can read: {error}") from error
+
+
 def check_model_dir(path: str | os.PathLike[str]) -> None:
     """Check that a directory holds a whole model: config, every weight file to its last byte, tokenizer.
 

@@ -26,7 +26,7 @@ class VllmPolicy:
         temperature: 0 is greedy.
         top_p: Nucleus mass.
         max_tokens: Most tokens per turn.
-        **engine_options: Passed on to :class:`agentgym.train.engine.VllmEngine`.
+        **engine_options: Fields of :class:`agentgym.train.engine.EngineConfig`.
 
     Raises:
         ModelError: The model cannot be loaded.
@@ -51,17 +51,15 @@ class VllmPolicy:
         if engine is None or renderer is None:
             if model is None:
                 raise UsageError("the vllm policy needs a model: --policy-arg model=smollm2, or a directory")
-            from transformers import AutoTokenizer
-
             from agentgym.chat import ChatRenderer
-            from agentgym.train.models import resolve_model
+            from agentgym.train.models import load_tokenizer, resolve_model
 
             path = resolve_model(model)
-            renderer = renderer or ChatRenderer(AutoTokenizer.from_pretrained(path))
+            renderer = renderer or ChatRenderer(load_tokenizer(path))
             if engine is None:
-                from agentgym.train.engine import VllmEngine
+                from agentgym.train.engine import EngineConfig, VllmEngine
 
-                engine = VllmEngine(path, **engine_options)
+                engine = VllmEngine(EngineConfig(str(path), **engine_options))
         self.engine = engine
         self.renderer = renderer
 
@@ -69,11 +67,11 @@ class VllmPolicy:
         """Sample one action."""
         prompt_ids = self.renderer.prompt_ids(dialogue)
         context = [*dialogue.token_ids, *prompt_ids]
-        room = self.engine.max_model_len - len(context)
+        room = self.engine.config.max_model_len - len(context)
         if room < 1:
-            raise ContextLimitError(f"{len(context)} tokens leave no room in a window of {self.engine.max_model_len}")
+            raise ContextLimitError(f"the dialogue's {len(context)} tokens leave no room for an answer")
         sampling = replace(self.sampling, max_tokens=min(room, self.sampling.max_tokens))
-        sample = await self.engine.generate(context, sampling)
+        sample = await self.engine.generate(context, sampling, self.renderer.stop_token_ids)
         return Completion(
             text=self.renderer.action_text(sample.token_ids),
             prompt_ids=tuple(prompt_ids),
