@@ -102,7 +102,7 @@ def bootstrap_mean(values: Sequence[float], *, level: float = 0.95, resamples: i
     below = (np.count_nonzero(means < estimate) + 0.5 * np.count_nonzero(means == estimate)) / resamples
     bias = _NORMAL.inv_cdf(min(max(below, 1 / resamples), 1 - 1 / resamples))
     # The jackknife means' third and second moments are, for a mean, those of the centred sample over n.
-    centred = sample - estimate
+    centred = (sample - estimate) / np.ptp(sample)  # scaled, so that no power under- or overflows
     acceleration = float((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
     low, high = (_adjusted_quantile(bias, acceleration, end) for end in (-z, z))
     ends = np.quantile(means, [low, high])
