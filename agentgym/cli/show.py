@@ -49,10 +49,12 @@ def show_episode(args: argparse.Namespace) -> int:
 
 def write_run_report(args: argparse.Namespace) -> int:
     """Write the page and print where it is."""
-    from agentgym.report import write_report
-
     if not args.run_dir.is_dir():
         raise UsageError(f"there is no run in {args.run_dir}: give the directory that `agentgym train` wrote")
+    try:
+        from agentgym.report import write_report
+    except ImportError as error:
+        raise UsageError(f"reports need more packages: pip install 'agentgym-core[train]' ({error})") from error
     print(write_report(args.run_dir))
     return 0
 
