@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from agentgym.errors import ContextLimitError, InfrastructureError
+from agentgym.errors import ContextLimitError, InfrastructureError, ModelError
 from agentgym.policy import SamplingParams
 from agentgym.train.vllm_runtime import EngineConfig, close_vllm, open_vllm, sampling_params, scoring_params
 
@@ -102,10 +102,10 @@ class VllmEngine:
         self._running: dict[str, _Request] = {}
         self._keys = itertools.count()
         self._fault: BaseException | None = None
-        opened: Future[None] = Future()
+        opened: Future[int] = Future()
         self._thread = threading.Thread(target=self._live, args=(opened,), name="agentgym-vllm", daemon=True)
         self._thread.start()
-        opened.result()
+        self._vocabulary_size = opened.result()
 
     async def generate(
         self, prompt_ids: Sequence[int], sampling: SamplingParams, stop_token_ids: Sequence[int] = ()
@@ -119,6 +119,7 @@ class VllmEngine:
 
         Raises:
             ContextLimitError: The prompt leaves no room in the context.
+            UsageError: The prompt has ids that the model does not know, or a sampling parameter is out of its range.
             InfrastructureError: The engine failed or was closed.
         """
         return await asyncio.wrap_future(self.submit(prompt_ids, sampling, stop_token_ids))
@@ -167,6 +168,12 @@ class VllmEngine:
 
     def _submit(self, prompt_ids: list[int], params: Any, read: Callable[[Any], Any]) -> Future[Any]:
         self._check_alive()
+        if not prompt_ids or min(prompt_ids) < 0 or max(prompt_ids) >= self._vocabulary_size:
+            # vLLM does not look, and a bad id would take the engine down with all that it is doing.
+            raise ModelError(
+                f"a prompt is empty or has token ids outside the model's {self._vocabulary_size}; "
+                f"is its tokenizer that of {self.config.model!r}?"
+            )
         request = _Request(str(next(self._keys)), prompt_ids, params, read, Future())
         request.future.add_done_callback(functools.partial(self._on_done, request.key))
         self._inbox.put(request)
@@ -184,13 +191,13 @@ class VllmEngine:
 
     # From here on: in the engine's thread only.
 
-    def _live(self, opened: Future[None]) -> None:
+    def _live(self, opened: Future[int]) -> None:
         try:
             llm = open_vllm(self.config)
         except BaseException as error:
             opened.set_exception(error)
             return
-        opened.set_result(None)
+        opened.set_result(llm.model_config.get_vocab_size())
         try:
             while self._take_in(llm):
                 self._step(llm)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agentgym.errors import ModelError
+from agentgym.errors import ModelError, UsageError
 from agentgym.policy import SamplingParams
 
 
@@ -128,22 +128,29 @@ def _skip_rank_kernel() -> None:
 
 @functools.lru_cache(maxsize=256)
 def sampling_params(sampling: SamplingParams, stop_token_ids: tuple[int, ...]) -> Any:
-    """Translate sampling parameters to vLLM's, with the log-probability of each sampled token."""
+    """Translate sampling parameters to vLLM's, with the log-probability of each sampled token.
+
+    Raises:
+        UsageError: A value is out of its range.
+    """
     from vllm import SamplingParams as VllmSamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    return VllmSamplingParams(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_tokens=sampling.max_tokens,
-        seed=sampling.seed,
-        stop_token_ids=list(stop_token_ids),
-        logprobs=0,
-        flat_logprobs=True,
-        detokenize=False,
-        ignore_eos=True,  # only the caller's stop tokens end an answer
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
+    try:
+        return VllmSamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            seed=sampling.seed,
+            stop_token_ids=list(stop_token_ids),
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            ignore_eos=True,  # only the caller's stop tokens end an answer
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+    except ValueError as error:
+        raise UsageError(f"sampling parameters that vLLM refuses: {error}") from error
 
 
 @functools.cache

@@ -1,0 +1,128 @@
+"""Models by name, and what happens with names and directories that are no good."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agentgym.errors import ModelError
+from agentgym.train.models import build_tiny, check_model_dir, resolve_model
+from agentgym.train.word_tokenizer import build_word_tokenizer, split_words
+
+TEXTS = [
+    "You are in the middle of a room. Looking quickly around you, you see a cabinet 1, a countertop 2.\n"
+    "Your task is to: put a cool apple in countertop.",
+    "go to countertop 2",
+    "move mug 1 to desk 2",
+    "put mug 1 in/on desk 2",
+    "-= Kitchen =-\nYou've entered a kitchen.",
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny(TEXTS, tmp_path_factory.mktemp("models") / "tiny", hidden=64, layers=1)
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "go to cabinet 37", "a\n\n in  the\n", ""])
+def test_word_tokenizer_gives_texts_back_to_the_letter(text: str) -> None:
+    tokenizer = build_word_tokenizer(TEXTS)
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_words_of_the_vocabulary_are_those_of_the_tokenizer() -> None:
+    tokenizer = build_word_tokenizer(TEXTS)
+    for text in TEXTS:
+        assert tokenizer.convert_ids_to_tokens(tokenizer.encode(text, add_special_tokens=False)) == split_words(text)
+
+
+def test_one_token_per_word_and_unknown_words_are_unknown() -> None:
+    tokenizer = build_word_tokenizer(TEXTS)
+    ids = tokenizer.encode("go to Zanzibar 2", add_special_tokens=False)
+    assert len(ids) == 4
+    assert ids.index(tokenizer.unk_token_id) == 2
+
+
+def test_tiny_is_whole_and_the_same_for_the_same_seed(tiny: Path, tmp_path: Path) -> None:
+    assert resolve_model(tiny) == tiny
+    weights = (tiny / "model.safetensors").read_bytes()
+    again = build_tiny(TEXTS, tmp_path / "again", hidden=64, layers=1)
+    assert (again / "model.safetensors").read_bytes() == weights
+    other = build_tiny(TEXTS, tmp_path / "other", hidden=64, layers=1, seed=1)
+    assert (other / "model.safetensors").read_bytes() != weights
+    assert (other / "tokenizer.json").read_text() == (tiny / "tokenizer.json").read_text()
+
+
+def test_tiny_refuses_to_overwrite_and_odd_widths(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="exists"):
+        build_tiny(TEXTS, tiny)
+    with pytest.raises(ModelError, match="multiple of 64"):
+        build_tiny(TEXTS, tmp_path / "odd", hidden=100)
+
+
+def test_a_failed_build_leaves_nothing_behind(tmp_path: Path) -> None:
+    def texts() -> list[str]:
+        raise RuntimeError("no texts")
+
+    with pytest.raises(RuntimeError):
+        build_tiny((text for text in texts()), tmp_path / "tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_smollm2_is_converted_once_and_talks_chatml() -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    path = resolve_model("smollm2")
+    assert resolve_model("smollm2") == path
+    assert "quantization_config" not in json.loads((path / "config.json").read_text())
+    assert AutoConfig.from_pretrained(path).num_hidden_layers == 30
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+    assert "<|im_start|>user\nhi<|im_end|>" in text
+    assert tokenizer.eos_token == "<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("./nowhere", "no model at"), ("smolm2", "no model at"), ("tiny", "trainer makes it")]
+)
+def test_unknown_models_are_named(name: str, says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        resolve_model(name)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("config.json", None, "no config.json"),
+        ("config.json", b'{"model', "cannot be read"),
+        ("model.safetensors", None, "no weights"),
+        ("model.safetensors", b"", "missing or empty"),
+        ("model.safetensors", b"torn", "is torn"),
+        ("tokenizer.json", None, "no tokenizer"),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": "model-2.safetensors"}}', "missing or empty"),
+        ("model.safetensors.index.json", b"{}", "cannot be read"),
+    ],
+)
+def test_half_written_directories_are_refused(
+    tiny: Path, tmp_path: Path, file: str, content: bytes | None, says: str
+) -> None:
+    for source in tiny.iterdir():
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    check_model_dir(tmp_path)
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(ModelError, match=says):
+        resolve_model(tmp_path)
+
+
+def test_weights_cut_in_the_middle_are_refused(tiny: Path, tmp_path: Path) -> None:
+    for source in tiny.iterdir():
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="is torn"):
+        resolve_model(tmp_path)
