@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from agentgym.env import AgentEnv
-from agentgym.errors import UnknownNameError, UsageError
+from agentgym.errors import InfrastructureError, UnknownNameError, UsageError
 from agentgym.policy import Policy
 from agentgym.registry import make
 from agentgym.rollout import Episode, Rollout
@@ -20,6 +20,7 @@ from agentgym.trajectory import Trajectory
 from agentgym.worker import WORKERS, env_factory
 
 DEFAULT_EPISODES = 100
+_HOPELESS_EPISODES = 8
 
 
 @dataclass(frozen=True)
@@ -260,11 +261,16 @@ async def play_plan(
 
     Returns:
         The trajectories in the plan's order.
+
+    Raises:
+        InfrastructureError: Faults of ours ended the first episodes, one in every lane and at least eight: what is
+            broken for all of them will not mend itself for the rest.
     """
     from tqdm import tqdm
 
     rollout = options.open_rollout(plan[0].env_id, policy)
-    counts = {"success": 0, "faults": 0}
+    counts = {"success": 0, "scored": 0, "faults": 0}
+    hopeless = max(_HOPELESS_EPISODES, options.concurrency)
 
     with tqdm(total=len(plan), unit="episode", disable=None if progress is None else not progress) as bar:
 
@@ -272,9 +278,12 @@ async def play_plan(
             if on_done is not None:
                 on_done(trajectory)
             counts["success"] += bool(trajectory.success)
+            counts["scored"] += trajectory.scorable
             counts["faults"] += not trajectory.scorable
             bar.set_postfix(counts, refresh=False)
             bar.update()
+            if counts["faults"] == hopeless < len(plan) and not counts["scored"]:
+                raise InfrastructureError(f"the first {hopeless} episodes were all lost; the last: {trajectory.error}")
 
         try:
             return await rollout.play(plan, note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class OpenAIPolicy:
             import openai
         except ImportError as error:
             raise UsageError("the openai policy needs a package: pip install 'agentgym-core[openai]'") from error
-        self._errors = openai
+        self._library = openai
         self._settings: dict[str, Any] = {
             "api_key": key,
             "base_url": self.base_url,
@@ -75,13 +76,14 @@ class OpenAIPolicy:
             "max_retries": max_retries,
         }
         self._client: AsyncOpenAI | None = None
+        self._session: AsyncGenerator[AsyncOpenAI, None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def act(self, dialogue: Dialogue) -> Completion:
         """Send the whole dialogue and return the answer's text."""
-        errors = self._errors
+        errors = self._library
         try:
-            answer = await self._connect().chat.completions.create(
+            answer = await (await self._connect()).chat.completions.create(
                 model=self.model,
                 messages=[{"role": message.role, "content": _as_text(message.content)} for message in dialogue.chat()],
                 **self._sampling_arguments(dialogue),
@@ -109,17 +111,22 @@ class OpenAIPolicy:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        if self._session is not None:
+            await self._session.aclose()
+        self._session = self._client = None
 
-    def _connect(self) -> AsyncOpenAI:
+    async def _connect(self) -> AsyncOpenAI:
         # Connections belong to an event loop, and a policy may serve several: one per asyncio.run.
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
-            self._client = self._errors.AsyncOpenAI(**self._settings)
-            self._loop = loop
+            self._loop, self._session = loop, self._open_session()
+            self._client = await anext(self._session)
         return self._client
+
+    async def _open_session(self) -> AsyncGenerator[AsyncOpenAI, None]:
+        """Hold a client open until ``aclose``, or until the event loop ends: it closes its generators first."""
+        async with self._library.AsyncOpenAI(**self._settings) as client:
+            yield client
 
     def _sampling_arguments(self, dialogue: Dialogue) -> dict[str, Any]:
         sampling = self.sampling

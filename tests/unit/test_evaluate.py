@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from agentgym import Completion, Dialogue, Trajectory, Turn, UsageError, make_policy
-from agentgym.errors import UnknownNameError
+from agentgym.errors import InfrastructureError, UnknownNameError
 from agentgym.evaluate import (
     Evaluation,
     WorldOptions,
@@ -133,6 +133,14 @@ def test_faults_on_either_side_leave_the_pair_out(evaluation: Evaluation, corrid
     whole = evaluate(corridor, make_policy("expert"), split="valid", episodes=12, seed=3)
     assert compare(evaluation, whole).estimate == pytest.approx(7 / 11)
     assert compare(whole, evaluation).estimate == pytest.approx(-7 / 11)
+
+
+def test_what_is_broken_for_all_stops_early(corridor: str) -> None:
+    options = WorldOptions(concurrency=2, env_kwargs={"fault": "crash"})
+    with pytest.raises(InfrastructureError, match="(?s)first 8 episodes were all lost.*the engine broke"):
+        evaluate(corridor, make_policy("expert"), split="valid", episodes=20, options=options)
+    few = evaluate(corridor, make_policy("expert"), split="valid", episodes=8, options=options)
+    assert few.infrastructure_failures == 8
 
 
 def test_same_seed_same_evaluation(corridor: str) -> None:
