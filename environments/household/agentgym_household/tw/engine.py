@@ -16,14 +16,16 @@ LONGEST_COMMAND = 120
 _BANNER = re.compile(r"\A(?:[\s$_|\\/<>]*\n)+")
 _EPILOGUE = re.compile(r"\s*Would you like to RESTART.*\Z", re.DOTALL)
 _BLANK_LINES = re.compile(r"\n\s*\n\s*\n+")
-_CHAINED = re.compile(r"[.;]|\bthen\b", re.IGNORECASE)
+_CHAINED = re.compile(r"[.,;]|\bthen\b", re.IGNORECASE)
 # Inform's commands about the session, and TextWorld's debug commands: they would leave the tracked state behind,
 # or show what a player must not see.
-_META_VERBS = frozenset(
-    ("restart", "restore", "save", "quit", "q", "undo", "again", "g", "oops", "o", "script", "transcript", "unscript")
-    + ("notify", "verify", "version", "pronouns", "nouns", "superbrief", "brief", "verbose", "short", "long", "normal")
-    + ("purloin", "abstract", "gonear", "showme", "scene", "rules", "actions", "test")
+_META_VERBS = (
+    *("restart", "restore", "save", "quit", "q", "undo", "again", "g", "oops", "o", "script", "transcript", "unscript"),
+    *("notify", "verify", "version", "pronouns", "nouns", "superbrief", "brief", "verbose", "short", "long", "normal"),
+    *("purloin", "abstract", "gonear", "showme", "scene", "rules", "actions", "test"),
 )
+_WORD_LETTERS = 9  # all that a Z-machine's dictionary keeps of a word
+_META_WORDS = frozenset(verb[:_WORD_LETTERS] for verb in _META_VERBS)
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,14 @@ class GameSession:
 
         self.story = story
         infos = textworld.EnvInfos(
-            admissible_commands=True, score=True, max_score=True, won=True, lost=True, moves=True,
-            policy_commands=policy, extras=["walkthrough"],
-        )  # fmt: skip
+            admissible_commands=True,
+            score=True,
+            max_score=True,
+            won=True,
+            lost=True,
+            moves=True,
+            policy_commands=policy,
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # jericho warns that it has no score table for games that it does not know
             try:
@@ -96,6 +103,9 @@ class GameSession:
                     f"({type(error).__name__}: {error}); make the game again with tw-make"
                 ) from error
         self._env.seed(0)
+        # Some games look to jericho like one that it has score tables for; it then warns at every step that it has
+        # none. Everything asked for here comes from TextWorld's own layer above it.
+        self._env.unwrapped._jericho.is_fully_supported = False
         self._hash = FactHash()
         self._moves = 0
         self._key = ""
@@ -122,7 +132,7 @@ class GameSession:
     @property
     def walkthrough(self) -> tuple[str, ...]:
         """Commands that win the game, as its maker wrote them; empty if there are none."""
-        return tuple(self._state["extra.walkthrough"] or ())
+        return tuple(self._state["game"].metadata.get("walkthrough") or ())
 
     @property
     def policy(self) -> tuple[str, ...]:
@@ -182,6 +192,6 @@ def find_objection(command: str) -> str:
         return "A command begins with a verb. Give one short command, such as: look"
     if _CHAINED.search(command):
         return "Give one command at a time, such as: look"
-    if verb in _META_VERBS or verb.startswith("tw-"):
+    if verb[:_WORD_LETTERS] in _META_WORDS or verb.startswith("tw-"):
         return f"'{verb}' is not part of this game."
     return ""
