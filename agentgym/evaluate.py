@@ -236,10 +236,8 @@ def plan_episodes(
             f"split {split!r} of {env_id} has {len(ids)} tasks and each is played once: ask for at most {len(ids)} "
             "episodes, or run again with another seed"
         )
-    return [
-        Episode(env_id, split, task_id=ids[i], seed=int(np.random.SeedSequence([seed, i]).generate_state(1)[0]))
-        for i in range(episodes)
-    ]
+    seeds = [int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(episodes)]
+    return [Episode(env_id, split, task_id=ids[i], seed=seeds[i], number=i) for i in range(episodes)]
 
 
 async def play_plan(

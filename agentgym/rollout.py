@@ -37,7 +37,7 @@ class Episode:
         task_id: The task; ``None`` draws one by the seed.
         seed: Seed of ``reset`` and of the policy's own chance.
         group: Group that the trajectory belongs to.
-        number: Position in the run.
+        number: Which episode of its run it is, which seeds a policy's chance; ``None`` is its place in the call.
         policy_version: Number of weight updates behind the sampler.
     """
 
@@ -46,7 +46,7 @@ class Episode:
     task_id: str | None = None
     seed: int = 0
     group: str = ""
-    number: int = 0
+    number: int | None = None
     policy_version: int = 0
 
 
@@ -126,7 +126,7 @@ async def play_episode(episode: Episode, lane: Lane, policy: Policy) -> Trajecto
     Returns:
         The trajectory. A fault of ours ends it with ``ended="infrastructure"`` and no success; it does not raise.
     """
-    record = _Record(episode, Dialogue(episode.number, episode.seed), {}, {})
+    record = _Record(episode, Dialogue(episode.number or 0, episode.seed), {}, {})
     try:
         await _open(record, lane)
         while True:
@@ -156,7 +156,7 @@ async def _open(record: _Record, lane: Lane) -> None:
 
     record.task, record.privileged = dict(info["task"]), dict(info.get("privileged", {}))
     record.dialogue = Dialogue(
-        episode=episode.number,
+        episode=episode.number or 0,
         seed=episode.seed,
         system_prompt=info.get("system_prompt", ""),
         action_format=base.action_format,
@@ -233,11 +233,12 @@ class Rollout:
             The trajectories in the episodes' order.
         """
         finished: dict[int, Trajectory] = {}
-        waiting = iter([replace(episode, number=i) for i, episode in enumerate(episodes)])
+        numbered = [e if e.number is not None else replace(e, number=i) for i, e in enumerate(episodes)]
+        waiting = enumerate(numbered)
 
         async def work(lane: Lane) -> None:
-            for episode in waiting:
-                finished[episode.number] = trajectory = await play_episode(episode, lane, self.policy)
+            for place, episode in waiting:
+                finished[place] = trajectory = await play_episode(episode, lane, self.policy)
                 if on_done is not None:
                     on_done(trajectory)
 

@@ -15,7 +15,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         verbs,
         "train",
         "Train a language model as a recipe says: supervised warm start, then GRPO.",
-        "agentgym train recipes/household-tiny.toml --set seed=1 --set grpo.updates=40",
+        "agentgym train recipes/household-tiny.toml --set run.seed=1 --set grpo.updates=40",
     )
     parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="the recipe")
     parser.add_argument(

@@ -125,7 +125,7 @@ def test_action_format_and_policy_arguments_arrive(corridor: str, tmp_path: Path
 def test_killed_run_is_resumed_without_loss_or_repetition(corridor: str, tmp_path: Path) -> None:
     """kill -9 in mid-run, then tear the last line: --resume keeps every whole episode and plays only the others."""
     out = tmp_path / "run.jsonl"
-    arguments = ["run", corridor, "--policy", "expert", "--episodes", "20", "--out", str(out), "--concurrency", "2"]
+    arguments = ["run", corridor, "--policy", "random", "--episodes", "20", "--out", str(out), "--concurrency", "2"]
     with subprocess.Popen([*COMMAND, *arguments, "--env-arg", "fault=slow"], stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
         while not out.exists() or out.read_bytes().count(b"\n") < 4:
@@ -139,7 +139,13 @@ def test_killed_run_is_resumed_without_loss_or_repetition(corridor: str, tmp_pat
     agentgym(*arguments, "--resume")
     assert out.read_bytes().startswith(whole)
     assert sorted(t.task_id for t in read_trajectories(out)) == sorted(f"train-{i}" for i in range(20))
+    agentgym(*[str(tmp_path / "whole.jsonl") if a == str(out) else a for a in arguments])
+    assert _said(out) == _said(tmp_path / "whole.jsonl"), "as if it had never been killed"
     assert "already holds every episode" in agentgym(*arguments, "--resume").stdout
+
+
+def _said(file: Path) -> dict[str, list[str]]:
+    return {t.task_id: [turn.action for turn in t.turns] for t in read_trajectories(file)}
 
 
 def test_interrupt_says_what_was_saved(corridor: str, tmp_path: Path) -> None:
