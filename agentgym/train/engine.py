@@ -106,6 +106,7 @@ class VllmEngine:
         self._thread = threading.Thread(target=self._live, args=(opened,), name="agentgym-vllm", daemon=True)
         self._thread.start()
         self._vocabulary_size = opened.result()
+        _keep_own_threads()
 
     async def generate(
         self, prompt_ids: Sequence[int], sampling: SamplingParams, stop_token_ids: Sequence[int] = ()
@@ -266,6 +267,13 @@ class VllmEngine:
         for future in waiting:
             if future.set_running_or_notify_cancel():
                 future.set_exception(InfrastructureError(f"the vLLM engine {reason}"))
+
+
+def _keep_own_threads() -> None:
+    """Set the calling thread's number of threads anew: MKL's is one for the process, and the engine has lowered it."""
+    import torch
+
+    torch.set_num_threads(torch.get_num_threads())
 
 
 def _answer(call: _Call, llm: Any) -> None:

@@ -34,6 +34,8 @@ class EngineConfig:
         kv_cache_bytes: Memory of the key-value cache; what does not fit waits or is computed again.
         block_size: Tokens per cache block; prefixes are shared in whole blocks. A multiple of 32 on CPU.
         compile: Compile the model. Slower to open, needs a C++ compiler on CPU, pays on a GPU.
+        threads: Threads of the sampler on CPU; 0 takes half of the cores, since environments need some too. More
+            threads than idle cores make every operation wait for the slowest (2 of 2 beside other work: 2 to 5 times slower).
         seed: Seed of the sampler for requests that bring none.
     """
 
@@ -45,6 +47,7 @@ class EngineConfig:
     kv_cache_bytes: int = 1 << 30
     block_size: int = 32
     compile: bool = False
+    threads: int = 0
     seed: int = 0
 
 
@@ -74,6 +77,7 @@ def open_vllm(config: EngineConfig) -> Any:
     try:
         with _untouched_process(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _limit_threads(config.threads)
             return _open(config)
     except ImportError as error:
         raise ModelError(
@@ -82,6 +86,13 @@ def open_vllm(config: EngineConfig) -> Any:
         ) from error
     except Exception as error:  # vLLM raises what its layers raise
         raise ModelError(f"vLLM cannot open the model {config.model!r}: {error}") from error
+
+
+def _limit_threads(threads: int) -> None:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or max(1, cores // 2))  # OpenMP keeps the number per calling thread
 
 
 def _open(config: EngineConfig) -> Any:
@@ -134,6 +145,7 @@ def sampling_params(sampling: SamplingParams, stop_token_ids: tuple[int, ...]) -
         UsageError: A value is out of its range.
     """
     from vllm import SamplingParams as VllmSamplingParams
+    from vllm.exceptions import VLLMValidationError
     from vllm.sampling_params import RequestOutputKind
 
     try:
@@ -149,7 +161,7 @@ def sampling_params(sampling: SamplingParams, stop_token_ids: tuple[int, ...]) -
             ignore_eos=True,  # only the caller's stop tokens end an answer
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-    except ValueError as error:
+    except (ValueError, VLLMValidationError) as error:
         raise UsageError(f"sampling parameters that vLLM refuses: {error}") from error
 
 
