@@ -6,6 +6,8 @@ import gc
 import json
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -86,7 +88,7 @@ def test_losing_ends_the_episode_without_success(env: TextWorldEnv) -> None:
     over = False
     for _ in range(30):
         eatable = [command for command in env.admissible_actions or () if command.startswith("eat ")]
-        _, reward, over, truncated, info = env.step(eatable[0] if eatable else env.expert_move().command)
+        _, _, over, truncated, info = env.step(eatable[0] if eatable else env.expert_move().command)
         if over or truncated:
             break
     assert over
@@ -107,7 +109,15 @@ def test_executable_and_state_key_follow_the_world(env: TextWorldEnv) -> None:
     _, _, _, _, info = env.step("look")
     assert info["executable"] is True
     assert info["state_key"] == key
-    for useless in ("foo bar", "take moon", "tw-extra-infos score", "me, restart", "transcrip", "look. look", "a\u00e9"):
+    for useless in (
+        "foo bar",
+        "take moon",
+        "tw-extra-infos score",
+        "me, restart",
+        "transcrip",
+        "look. look",
+        "a\u00e9",
+    ):
         text, reward, _, _, info = env.step(useless)
         assert text
         assert reward == 0.0
@@ -139,7 +149,9 @@ def test_expert_finds_back_after_strange_moves(env: TextWorldEnv, position: int)
         env.reset(options={"task_id": task_id})
         over = False
         for _ in range(2):
-            choices = [c for c in env.admissible_actions or () if c.split()[0] in ("go", "open", "close", "take", "put")]
+            choices = [
+                c for c in env.admissible_actions or () if c.split()[0] in ("go", "open", "close", "take", "put")
+            ]
             if choices and not over:
                 _, _, over, _, info = env.step(choices[int(chance.integers(len(choices)))])
         if over:
@@ -168,7 +180,7 @@ def test_expert_finds_back_where_textworld_has_no_plan(cache_dir: Path) -> None:
 
 def test_gymnasium_accepts_it(env: TextWorldEnv) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns that an env made without gym.make has no spec to try render modes with
+        warnings.simplefilter("ignore")  # it warns that an env made without gym.make has no spec
         check_env(env, skip_render_check=True)
 
 
@@ -190,6 +202,32 @@ def test_resets_do_not_grow_memory(env: TextWorldEnv) -> None:
     before_mb = resident_mb()
     cycle(100)
     assert resident_mb() - before_mb < 12.0
+
+
+def test_environment_that_nobody_closed_is_collected_safely(env: TextWorldEnv, cache_dir: Path) -> None:
+    """An environment and its task hold each other; the collector must not free the interpreter under the engine."""
+    program = (
+        "import gc, sys\n"
+        "from agentgym_household.textworld_env import TextWorldEnv\n"
+        "for seed in range(3):\n"
+        "    env = TextWorldEnv(cache_dir=sys.argv[1], tasks_per_split=4)\n"
+        "    env.reset(seed=seed)\n"
+        "    env.step('look')\n"
+        "    del env\n"
+        "    gc.collect()\n"
+        "left_open = TextWorldEnv(cache_dir=sys.argv[1], tasks_per_split=4)\n"
+        "left_open.reset(seed=0)\n"
+    )
+    path = os.pathsep.join(part for part in sys.path if part)
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(cache_dir)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 @needs_real_games
@@ -276,7 +314,7 @@ def test_unknown_split_and_task(env: TextWorldEnv) -> None:
 
 
 def test_impossible_options_are_the_users_mistake(tmp_path: Path) -> None:
-    options = {"world_size": 1, "nb_objects": 1, "quest_length": 30}
+    options = {"world_size": 1, "nb_objects": 1, "quest_length": 1, "quest_breadth": 5}
     env = TextWorldEnv(cache_dir=tmp_path, challenge="custom", game_options=options)
     with pytest.raises(UsageError, match="shorter quest or a larger world"):
         env.reset(seed=0)

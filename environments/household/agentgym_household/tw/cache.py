@@ -17,10 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from agentgym.errors import InfrastructureError, UsageError
 from agentgym_household.tw.options import GameSpec
 from agentgym_household.tw.worker import NO_GAME
-
-from agentgym.errors import InfrastructureError, UsageError
 
 _log = logging.getLogger(__name__)
 _WORKER = Path(__file__).with_name("worker.py")
@@ -117,7 +116,10 @@ class GameCache:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise InfrastructureError(f"{spec.task_id} was not made within {self.timeout_s:.0f} s") from error
+            raise InfrastructureError(
+                f"{spec.task_id} was not made within {self.timeout_s:.0f} s: "
+                "if the machine is not overloaded, ask for a shorter quest or fewer rooms"
+            ) from error
         if ran.returncode == NO_GAME:
             raise UsageError(
                 f"TextWorld finds no {spec.options.challenge} game with {dict(spec.options.values)}: "

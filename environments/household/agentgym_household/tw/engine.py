@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,9 @@ class GameSession:
                     f"{story.with_suffix('.json')} is no TextWorld game description "
                     f"({type(error).__name__}: {error}); make the game again with tw-make"
                 ) from error
+        # The collector may finalise the interpreter before the textworld object that then shuts it down, which kills
+        # the process; this finaliser comes before both, and at exit.
+        self._close = weakref.finalize(self, self._env.close)
         self._env.seed(0)
         # Some games look to jericho like one that it has score tables for; it then warns at every step that it has
         # none. Everything asked for here comes from TextWorld's own layer above it.
@@ -155,7 +159,7 @@ class GameSession:
 
     def close(self) -> None:
         """Free the interpreter and its memory."""
-        self._env.close()
+        self._close()
 
     def _look(self, feedback: str) -> Glimpse:
         state = self._state

@@ -6,9 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from agentgym_household.tw.engine import GameSession, Glimpse
-
 from agentgym.errors import UsageError
+from agentgym_household.tw.engine import GameSession, Glimpse
 
 _SEARCH_NODES = 3_000
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agentgym_household.tw.options import SPLITS
-
 from agentgym.errors import UsageError
+from agentgym_household.tw.options import SPLITS
 
 _HEADER_BYTES = 64
 
