@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from agentgym.cli.arguments import add_verb, read_pairs
@@ -39,5 +40,10 @@ def train_model(args: argparse.Namespace) -> int:
         from agentgym.train.run import train
     except ImportError as error:
         raise UsageError(f"training needs more packages: pip install 'agentgym-core[train,vllm]' ({error})") from error
-    train(recipe, resume=args.resume)
+    try:
+        run_dir = train(recipe, resume=args.resume)
+    except KeyboardInterrupt:
+        print("agentgym: training stopped; add --resume to go on from the last checkpoint", file=sys.stderr)
+        raise
+    print(f"{run_dir}: trained; `agentgym report {run_dir}` draws its curves")
     return 0
