@@ -35,7 +35,7 @@ class EngineConfig:
         block_size: Tokens per cache block; prefixes are shared in whole blocks. A multiple of 32 on CPU.
         compile: Compile the model. Slower to open, needs a C++ compiler on CPU, pays on a GPU.
         threads: Threads of the sampler on CPU; 0 takes half of the cores, since environments need some too. More
-            threads than idle cores make every operation wait for the slowest (2 of 2 beside other work: 2 to 5 times slower).
+            threads than idle cores make operations wait for the slowest (2 beside other work: 2 to 5 times slower).
         seed: Seed of the sampler for requests that bring none.
     """
 
