@@ -12,6 +12,7 @@
     ├── ActionParseError           what the model said is no move; becomes an observation, never escapes step()
     ├── ContextLimitError          the dialogue no longer fits the model's context; the episode is truncated
     ├── OffPolicyError             the sampler's weights are not the trainer's; training stops
+    ├── DivergenceError            a loss or gradient is not finite; training stops
     └── InfrastructureError        our fault (worker gone, engine dead); the episode is masked, never scored 0
         └── InvalidRewardError     an environment paid NaN or infinity
 
@@ -84,6 +85,10 @@ class ContextLimitError(AgentGymError):
 
 class OffPolicyError(AgentGymError):
     """The sampler's log-probabilities differ from the trainer's own."""
+
+
+class DivergenceError(AgentGymError):
+    """A loss or a gradient is not a finite number."""
 
 
 class InfrastructureError(AgentGymError):

@@ -164,7 +164,7 @@ def _smollm2(cache_dir: Path) -> Path:
 def _convert_gguf(gguf: Path, out_dir: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with _quiet_transformers(), warnings.catch_warnings():
+    with quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
@@ -228,7 +228,7 @@ def build_tiny(
         pad_token_id=tokenizer.pad_token_id,
         dtype="float32",
     )
-    with torch.random.fork_rng(devices=[]), _writing(target) as unfinished, _quiet_transformers():
+    with torch.random.fork_rng(devices=[]), _writing(target) as unfinished, quiet_transformers():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
         model.generation_config = GenerationConfig(
@@ -256,7 +256,8 @@ def _writing(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars and notices off the console."""
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging

@@ -1,0 +1,108 @@
+"""Advantages of the GRPO family: what each turn of a group of episodes was worth. Pure numpy.
+
+An estimator sees one group, i.e. episodes of one task from one initial state, with one reward per turn, and returns
+one advantage per turn. Those here give every turn of an episode the same. Others are found in the entry-point group
+``agentgym.advantages``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentgym.errors import UnknownNameError, UsageError
+from agentgym.registry import list_names, load_named
+from agentgym.trajectory import Trajectory
+
+ADVANTAGES_GROUP = "agentgym.advantages"
+Array = NDArray[np.float64]
+
+
+# Takes a group (trajectories of one task and seed, at least two), its rewards (one array of shape ``(turns,)`` per
+# trajectory, NaN where a turn could not be scored) and keywords from the recipe; returns arrays shaped like the rewards.
+AdvantageEstimator = Callable[..., list[Array]]
+
+
+def grpo(group: Sequence[Trajectory], rewards: Sequence[Array], *, epsilon: float = 1e-6) -> list[Array]:
+    """Standardise returns with the group's sample deviation (GRPO, arXiv 2402.03300; epsilon as in verl)."""
+
+    def standardise(returns: Array) -> Array:
+        deviation = returns.std(ddof=1)
+        if deviation < 1e-12 * max(1.0, float(np.abs(returns).max())):  # a tie, up to rounding of the mean
+            return np.zeros_like(returns)
+        return (returns - returns.mean()) / (deviation + epsilon)
+
+    return _per_episode(group, rewards, standardise)
+
+
+def dr_grpo(group: Sequence[Trajectory], rewards: Sequence[Array]) -> list[Array]:
+    """Subtract the group's mean return and do not divide (Dr.GRPO, arXiv 2503.20783)."""
+    return _per_episode(group, rewards, lambda returns: returns - returns.mean())
+
+
+def rloo(group: Sequence[Trajectory], rewards: Sequence[Array]) -> list[Array]:
+    """Subtract the mean return of the others (RLOO, arXiv 2402.14740)."""
+    return _per_episode(group, rewards, lambda returns: (returns - returns.mean()) * len(returns) / (len(returns) - 1))
+
+
+ADVANTAGES: dict[str, AdvantageEstimator] = {"grpo": grpo, "dr_grpo": dr_grpo, "rloo": rloo}
+
+
+def find_advantage(name: str) -> AdvantageEstimator:
+    """Return an estimator by name.
+
+    Raises:
+        UnknownNameError: Neither this module nor an installed distribution has it.
+    """
+    if name in ADVANTAGES:
+        return ADVANTAGES[name]
+    installed = list_names(ADVANTAGES_GROUP)
+    if name not in installed:
+        raise UnknownNameError("advantage", name, [*ADVANTAGES, *installed])
+    estimator: AdvantageEstimator = load_named(ADVANTAGES_GROUP, "advantage", name)
+    return estimator
+
+
+def turn_rewards(trajectory: Trajectory, *, invalid_action_penalty: float = 0.0) -> Array:
+    """Return the reward of each turn, NaN throughout if a fault of ours ended the episode."""
+    if not trajectory.scorable:
+        return np.full(len(trajectory.turns), math.nan)
+    return np.array([turn.reward - invalid_action_penalty * turn.invalid_action for turn in trajectory.turns])
+
+
+def group_returns(group: Sequence[Trajectory], rewards: Sequence[Array]) -> Array:
+    """Return each trajectory's undiscounted return, NaN if it cannot be scored.
+
+    Raises:
+        UsageError: The group has fewer than two members, or the rewards are not one per turn.
+    """
+    if len(group) < 2:
+        raise UsageError("an episode without others of its group has no baseline: a group needs at least 2")
+    for trajectory, own in zip(group, rewards, strict=True):
+        if own.shape != (len(trajectory.turns),):
+            turns = len(trajectory.turns)
+            raise UsageError(f"{turns} turns of {trajectory.task_id!r} need as many rewards, not {own.shape}")
+    return np.array(
+        [own.sum() if trajectory.scorable else math.nan for trajectory, own in zip(group, rewards, strict=True)]
+    )
+
+
+def is_tied(returns: Array) -> bool:
+    """Say whether a group teaches nothing: fewer than two returns that could be scored, or all equal."""
+    scored = returns[np.isfinite(returns)]
+    return len(scored) < 2 or bool(np.ptp(scored) <= 1e-12 * max(1.0, float(np.abs(scored).max())))
+
+
+def _per_episode(
+    group: Sequence[Trajectory], rewards: Sequence[Array], estimate: Callable[[Array], Array]
+) -> list[Array]:
+    """Estimate on the returns that could be scored; the others neither shift the baseline nor get an advantage."""
+    returns = group_returns(group, rewards)
+    advantages = np.zeros_like(returns)
+    scored = np.isfinite(returns)
+    if scored.sum() >= 2:
+        advantages[scored] = estimate(returns[scored])
+    return [np.full(len(own), advantage) for own, advantage in zip(rewards, advantages, strict=True)]

@@ -1,0 +1,222 @@
+"""Learner: a causal language model, its optimizer, and log-probabilities of sampled tokens only."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from agentgym.errors import DivergenceError, ModelError
+from agentgym.train.batch import MicroBatch
+from agentgym.train.config import LoraSection
+
+LossFunction = Callable[[MicroBatch, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """How a model is trained.
+
+    Attributes:
+        learning_rate: Peak of AdamW's.
+        weight_decay: Of AdamW.
+        max_grad_norm: Gradients are scaled down to this norm.
+        autocast: Multiply in bfloat16 over float32 master weights.
+        gradient_checkpointing: Compute activations twice to save memory.
+        lora: Train adapters; ``None``: all weights.
+        seed: Of the adapters' weights.
+    """
+
+    learning_rate: float
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    autocast: bool = False
+    gradient_checkpointing: bool = False
+    lora: LoraSection | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step did."""
+
+    loss: float
+    grad_norm: float
+
+
+class Learner:
+    """A model in training.
+
+    Args:
+        model_dir: Hugging Face directory with the weights to start from.
+        config: How it is trained.
+
+    Raises:
+        ModelError: The model cannot be loaded, or has none of the layers that the adapters want.
+    """
+
+    def __init__(self, model_dir: str | os.PathLike[str], config: LearnerConfig) -> None:
+        self.config = config
+        self.model_dir = Path(model_dir)
+        base = load_model(model_dir)
+        self.model = base if config.lora is None else _add_adapters(base, config.lora, config.seed)
+        if config.gradient_checkpointing:
+            base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.model.train()
+        self.device = next(base.parameters()).device
+        self.optimizer = torch.optim.AdamW(
+            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.95),
+            fused=True,
+        )
+        self._predicts: Tensor | None = None
+        # Only hidden states that predict a sampled token reach the head: it is the most costly layer of a small
+        # model, and most tokens of an episode are the environment's.
+        base.get_output_embeddings().register_forward_pre_hook(self._select)
+
+    def _select(self, head: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        return None if self._predicts is None else (inputs[0][self._predicts][None],)
+
+    def logits(self, batch: MicroBatch) -> Tensor:
+        """Return the float32 logits of the sampled tokens, shape ``(tokens, vocabulary)``."""
+        self._predicts = batch.predicts.to(self.device)
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast):
+                output = self.model(input_ids=batch.ids.to(self.device), use_cache=False)
+        finally:
+            self._predicts = None
+        logits: Tensor = output.logits[0].float()
+        return logits
+
+    def logprobs(self, batch: MicroBatch, temperature: float = 1.0) -> Tensor:
+        """Return the log-probability of each sampled token, shape ``(tokens,)``, with gradient."""
+        return pick_logprobs(self.logits(batch), batch.targets.to(self.device), temperature)
+
+    @contextlib.contextmanager
+    def adapters_off(self) -> Iterator[None]:
+        """Act as the model without its adapters, which is the reference of a LoRA run."""
+        with self.model.disable_adapter():
+            yield
+
+    def step(self, batches: Iterable[MicroBatch], loss_of: Callable[[MicroBatch], Tensor]) -> StepResult:
+        """Take one optimizer step over micro-batches whose losses add up.
+
+        Args:
+            batches: The micro-batches.
+            loss_of: Gives the weighted sum of a micro-batch's token losses.
+
+        Raises:
+            DivergenceError: The loss or the gradient is not finite; the weights stay as they were.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for batch in batches:
+            loss = loss_of(batch)
+            loss.backward()
+            total += float(loss.detach())
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            raise DivergenceError(
+                f"the loss is {total} and the gradient's norm {norm}; the weights were left as they were. Lower the "
+                "learning rate, or train in float32"
+            )
+        self.optimizer.step()
+        return StepResult(total, norm)
+
+    def set_learning_rate(self, factor: float) -> float:
+        """Set the learning rate to ``factor`` times its peak and return it."""
+        rate = self.config.learning_rate * factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def save_model(self, out_dir: str | os.PathLike[str]) -> None:
+        """Write a Hugging Face directory, adapters merged, tokenizer included."""
+        from agentgym.train.models import load_tokenizer, quiet_transformers
+        from agentgym.train.sync import named_weights
+
+        whole = self.model
+        if self.config.lora is not None:
+            whole = load_model(self.model_dir)
+            whole.load_state_dict(dict(named_weights(self.model)), strict=False)
+        with quiet_transformers():
+            whole.save_pretrained(out_dir)
+        load_tokenizer(self.model_dir).save_pretrained(out_dir)
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        """Return the adapters' tensors by name; empty without adapters."""
+        if self.config.lora is None:
+            return {}
+        return {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def load_adapter_state(self, state: dict[str, Tensor]) -> None:
+        """Take adapters back.
+
+        Raises:
+            ModelError: They are of another model or rank.
+        """
+        own = self.adapter_state()
+        if own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own):
+            raise ModelError("the checkpoint's adapters do not fit the recipe's model.lora; use the run's own recipe")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
+
+
+def load_model(model_dir: str | os.PathLike[str]) -> Any:
+    """Load a causal language model in float32.
+
+    Raises:
+        ModelError: The directory is not whole.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from agentgym.train.models import check_model_dir, quiet_transformers
+
+    check_model_dir(model_dir)
+    try:
+        with quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, attn_implementation="sdpa")
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"transformers cannot load the model in {model_dir}: {error}") from error
+    return model.to("cuda") if torch.cuda.is_available() else model
+
+
+def pick_logprobs(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the log-probability of each target; ``logits`` of shape ``(tokens, vocabulary)``."""
+    return -functional.cross_entropy(logits / temperature, targets, reduction="none")
+
+
+def entropy_of(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the entropy of each distribution in nats, without gradient."""
+    with torch.no_grad():
+        logprobs = (logits.detach() / temperature).log_softmax(-1)
+        return -(logprobs.exp() * logprobs).sum(-1)
+
+
+def _add_adapters(base: Any, lora: LoraSection, seed: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            return get_peft_model(base, config)
+        except ValueError as error:
+            raise ModelError(f"model.lora.targets = {lora.targets!r} does not fit the model: {error}") from error
