@@ -1,0 +1,186 @@
+"""What never changes in a game: its rules, its translation for the planner library, its names."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+import fast_downward
+from textworld.envs.pddl import logic as pddl_logic
+from textworld.generator.game import EntityInfo
+from textworld.logic import Placeholder, Proposition, Type, Variable
+
+from agentgym_household.alfred.alfworld_data import import_alfworld
+from agentgym_household.alfred.grammar import SharedGrammar
+from agentgym_household.alfred.trust import find_task, normalise_grammar
+
+MAX_GAMES = 256
+MAX_FEEDBACKS = 20_000
+
+# Facts that say what was looked at, and helpers of the planner: neither is a state of the world.
+_NOT_WORLD = ("checked", "examined", "wasinreceptacle", "new-axiom@")
+
+_translating = threading.Lock()
+
+
+class CompiledGame:
+    """A game, parsed and translated once; shared by all episodes that play it.
+
+    Attributes:
+        sas: The task in Fast Downward's format.
+        logic: Actions, types and grammar.
+        facts: What is true at the start.
+        entity_infos: Names of things by id, as ALFWorld's demangler gives them.
+        operators: Action, command and feedback of each operator that was ever applicable, by operator id.
+        feedbacks: Texts by operator and state, bounded.
+    """
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.task, sas = _translate(data["pddl_domain"], data["pddl_problem"])
+        self.sas = sas.encode()
+        self.logic = _make_logic(data["grammar"], data["pddl_domain"])
+        for kind in self.task.types:
+            with suppress(ValueError):  # known from another game with these rules, or built in, as "object" is
+                self.logic.types.add(Type(kind.name, kind.supertype_names))
+        self.schemas = {
+            action.name: [Placeholder(p.name.strip("?"), p.type_name) for p in action.parameters]
+            for action in self.task.actions
+        }
+        self.name2type = {thing.name: thing.type_name for thing in self.task.objects}
+        self.facts: list[Proposition] | None = None
+        self.entity_infos: dict[str, EntityInfo] = {}
+        self.names: dict[str, str] = {}
+        self.operators: dict[int, Operator] = {}
+        self.propositions: dict[bytes, tuple[Proposition, Proposition, int]] = {}
+        self.feedbacks: OrderedDict[tuple[int, int], str] = OrderedDict()
+
+    def read_init(self) -> list[Proposition]:
+        """Return the facts of the problem's ``:init``."""
+        facts = []
+        for atom in self.task.init:
+            if isinstance(atom, fast_downward.translate.pddl.conditions.Atom) and atom.predicate != "=":
+                facts.append(Proposition(atom.predicate, [Variable(arg, self.name2type[arg]) for arg in atom.args]))
+            elif isinstance(atom, fast_downward.translate.pddl.f_expression.Assign):
+                name = str(atom.expression.value)
+                if atom.fluent.symbol != "total-cost" and not name.isdigit():
+                    facts.append(Proposition(name, [Variable(a, self.name2type[a]) for a in atom.fluent.args]))
+        return facts
+
+    def name_entities(self) -> None:
+        """Name things as ALFWorld does, from the facts of the start."""
+        infos = {var.name: EntityInfo(var.name, var.type) for fact in self.facts or () for var in fact.arguments}
+        demangler = import_alfworld("alfworld.agents.utils.misc").Demangler(game_infos=infos, shuffle=False)
+        for info in infos.values():
+            info.name = demangler.demangle_alfred_name(info.id)
+            info.definite, info.indefinite = "the", "a"
+        self.entity_infos = infos
+        self.names = {key: info.name for key, info in infos.items()}
+
+    def read_atom(self, raw: bytes) -> tuple[Proposition, Proposition, int]:
+        """Return the proposition that an atom's name spells, its negation, and its share of the state key."""
+        known = self.propositions.get(raw)
+        if known is None:
+            kind, rest = raw.decode("cp1252").split(" ", 1)
+            name, args = rest.split("(", 1)
+            arguments = [Variable(arg, self.name2type[arg]) for arg in args[:-1].split(", ") if arg]
+            prop = Proposition(f"not_{name}" if kind == "NegatedAtom" else name, arguments)
+            known = self.propositions[raw] = (prop, prop.negate(), weigh(prop))
+        return known
+
+    def remember_feedback(self, key: tuple[int, int], text: str) -> None:
+        """Keep a text, and forget the oldest if there are too many."""
+        self.feedbacks[key] = text
+        if len(self.feedbacks) > MAX_FEEDBACKS:
+            self.feedbacks.popitem(last=False)
+
+
+class Operator:
+    """One ground action, with its command as the grammar writes it."""
+
+    __slots__ = ("action", "command", "feedback_rule", "mapping", "name", "variables")
+
+    def __init__(self, name: str, game: CompiledGame, state: Any) -> None:
+        self.name = name
+        schema, *arguments = name.split()
+        logic_action = game.logic.actions[schema]
+        self.mapping = {
+            placeholder: Variable(argument, placeholder.type)
+            for placeholder, argument in zip(game.schemas[schema], arguments, strict=False)
+        }
+        self.variables = {placeholder.name: game.entity_infos[v.name] for placeholder, v in self.mapping.items()}
+        self.feedback_rule = logic_action.feedback_rule
+        self.action = pddl_logic.textworld.logic.Action(name=schema, preconditions=[], postconditions=[])
+        self.action.mapping = self.mapping
+        self.action.feedback_rule = self.feedback_rule
+        self.action.command_template = game.logic.grammar.derive(logic_action.template, self.context(game, state))
+        self.command: str = self.action.format_command(game.names)
+
+    def context(self, game: CompiledGame, state: Any) -> dict[str, Any]:
+        """Return what the grammar needs to write about this action now."""
+        return {
+            "state": state,
+            "variables": self.variables,
+            "mapping": self.mapping,
+            "entity_infos": game.entity_infos,
+        }
+
+
+class GameCache:
+    """The games that were played last, found by their content."""
+
+    def __init__(self, capacity: int = MAX_GAMES) -> None:
+        self._capacity = capacity
+        self._games: OrderedDict[str, CompiledGame] = OrderedDict()
+
+    def find(self, data: Mapping[str, Any]) -> CompiledGame:
+        """Return the compiled game, compiled now if it is not known."""
+        content = "\0".join((data["pddl_domain"], data["grammar"], data["pddl_problem"]))
+        key = hashlib.sha256(content.encode()).hexdigest()
+        game = self._games.pop(key, None) or CompiledGame(data)
+        self._games[key] = game
+        while len(self._games) > self._capacity:
+            self._games.popitem(last=False)
+        return game
+
+    def __len__(self) -> int:
+        return len(self._games)
+
+
+def weigh(fact: Proposition) -> int:
+    """Return 128 bits for a fact; a state's key is the exclusive or over its facts (Zobrist, 1970)."""
+    if fact.name.startswith(_NOT_WORLD) or fact.name.startswith("not_"):
+        return 0
+    text = f"{fact.name}({','.join(var.name for var in fact.arguments)})"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big")
+
+
+def _translate(domain: str, problem: str) -> tuple[Any, str]:
+    """Translate PDDL to SAS. Fast Downward's translator uses ``sys.argv``, ``sys.stdout`` and module globals."""
+    with _translating:
+        argv = sys.argv
+        try:
+            task, sas = fast_downward.pddl2sas(domain, problem)
+        finally:
+            sys.argv = argv
+    return task, sas
+
+
+@lru_cache(maxsize=16)
+def _parse_logic(grammar: str, domain: str) -> Any:
+    return pddl_logic.GameLogic(domain=domain, grammar=grammar)
+
+
+def _make_logic(grammar: str, domain: str) -> Any:
+    """Parse the grammar, but only once for all games that differ in nothing but the task's sentence."""
+    task = find_task(grammar)
+    base = _parse_logic(grammar if task is None else normalise_grammar(grammar), domain)
+    logic = object.__new__(pddl_logic.GameLogic)
+    logic.domain, logic.actions, logic.types = domain, base.actions, base.types
+    logic.grammar = SharedGrammar.of(base.grammar, task)
+    return logic

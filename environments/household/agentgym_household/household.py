@@ -1,0 +1,254 @@
+"""``agentgym/Household-v0``: household tasks on ALFWorld's genuine engine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, overload
+
+from agentgym.actions import Move
+from agentgym.env import AgentEnv, Opening, Transition
+from agentgym.errors import UnknownNameError, UsageError
+from agentgym.task import Task, TaskSet
+from agentgym_household.alfred.goal import TASK_TYPES, Goal, read_goal
+
+if TYPE_CHECKING:
+    from agentgym_household.alfred.beliefs import Beliefs, Reader
+    from agentgym_household.alfred.engine import MemoPddlEnv
+    from agentgym_household.alfred.expert import Expert
+
+STYLES = ("oracle", "searching")
+_PUT = re.compile(r"put (.+?) (?:in/on|into|onto|in|on) (.+)", re.IGNORECASE)
+
+
+class TaskIds(Sequence[str]):
+    """Ids of generated tasks; drawn when asked for."""
+
+    def __init__(self, split: str, length: int, task_types: Sequence[str]) -> None:
+        self._split, self._length = split, length
+        self._turns = [TASK_TYPES.index(kind) for kind in TASK_TYPES if kind in task_types]
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, position: int) -> str: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[str]: ...
+    def __getitem__(self, position: int | slice) -> str | list[str]:
+        from agentgym_household.alfred.generate import draw_recipe
+
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(self._length))]
+        if not -self._length <= position < self._length:
+            raise IndexError(position)
+        rounds, turn = divmod(position % self._length, len(self._turns))
+        return draw_recipe(self._split, rounds * len(TASK_TYPES) + self._turns[turn]).task_id
+
+    def position(self, task_id: str) -> int:
+        """Return where an id stands.
+
+        Raises:
+            KeyError: It is no id of this split.
+        """
+        number = task_id.rpartition("/")[2]
+        if re.fullmatch(r"[0-9]{1,9}", number):
+            rounds, turn = divmod(int(number), len(TASK_TYPES))
+            if turn in self._turns:
+                position = rounds * len(self._turns) + self._turns.index(turn)
+                if position < self._length and self[position] == task_id:
+                    return position
+        raise KeyError(task_id)
+
+
+class HouseholdEnv(AgentEnv):
+    """Find things in a room, clean, heat or cool them, and put them where they are wanted, by text commands.
+
+    World and text are those of ALFWorld 0.4.2 (Shridhar et al., 2021, arXiv:2010.03768), on TextWorld's PDDL engine.
+    Games are generated over the 120 AI2-THOR floor plans, or read from a user's own ``json_2.1.1`` tree. The only
+    reward term is ``outcome``: 1 on the step that reaches the goal. Commands in the older wording
+    ``put X in/on Y`` are read as ``move X to Y``.
+
+    Args:
+        data_dir: Folder with the ALFWorld release (``json_2.1.1/…``); by default ``$ALFWORLD_DATA``, and if that is
+            unset, or this is ``"generated"``, tasks are generated.
+        task_types: Types of task to play; all six by default.
+        expert: ``"oracle"`` knows where things are; ``"searching"`` knows what it has read.
+        tasks_per_split: Number of generated tasks in a split.
+        trust_game_files: Play game files with any grammar, which the engine evaluates as Python code.
+        **kwargs: As for :class:`agentgym.env.AgentEnv`.
+
+    Raises:
+        UnknownNameError: A type, style or split does not exist.
+        GameFileError: ``data_dir`` is no folder.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "valid_seen", "valid_unseen")
+    instructions: ClassVar[str] = (
+        "You are in a room and have a household task. Commands: look, inventory, go to (receptacle), "
+        "open (receptacle), close (receptacle), take (object) from (receptacle), move (object) to (receptacle), "
+        "examine (something), use (object), heat (object) with (receptacle), clean (object) with (receptacle), "
+        "cool (object) with (receptacle)."
+    )
+
+    def __init__(
+        self,
+        *,
+        data_dir: str | Path | None = None,
+        task_types: Sequence[str] | None = None,
+        expert: str = "oracle",
+        tasks_per_split: int = 10_000,
+        trust_game_files: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        from agentgym_household.alfred.dataset import find_data_dir
+
+        super().__init__(**kwargs)
+        self._task_types = _read_types(task_types)
+        if expert not in STYLES:
+            raise UnknownNameError("expert", str(expert), STYLES)
+        if not 1 <= tasks_per_split < 10**8:
+            raise UsageError(f"tasks_per_split must be from 1 to 99999999, got {tasks_per_split}")
+        self.expert = expert
+        self._tasks_per_split = tasks_per_split
+        self._trust = trust_game_files
+        self._folder = None if data_dir == "generated" else find_data_dir(data_dir)
+        self._task_sets: dict[tuple[str, tuple[str, ...]], TaskSet] = {}
+        self._engine: MemoPddlEnv | None = None
+        self._expert: Expert | None = None
+        self._reader: Reader | None = None
+        self._goal: Goal | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode; besides the usual options, ``task_types`` restricts the types for this draw."""
+        options = dict(options or {})
+        before = self._task_types
+        if "task_types" in options:
+            self._task_types = _read_types(options.pop("task_types"))
+        try:
+            return super().reset(seed=seed, options=options)
+        finally:
+            self._task_types = before
+
+    def task_set(self, split: str) -> TaskSet:
+        """Return the tasks of a split; a generated game is made when it is played.
+
+        Raises:
+            UnknownNameError: There is no such split.
+            GameFileError: The user's folder has no game of this split.
+        """
+        key = (self._known_split(split), self._task_types)
+        if key not in self._task_sets:
+            self._task_sets[key] = self._own_tasks(split) if self._folder is not None else self._made_tasks(split)
+        return self._task_sets[key]
+
+    def expert_move(self) -> Move:
+        """Return the scripted expert's next command; ``look`` where it knows no way on.
+
+        Raises:
+            UsageError: No game is being played.
+        """
+        if self._expert is None or self._engine is None:
+            raise UsageError("no game is being played: call reset() first")
+        command = self._expert.next_command(self._beliefs())
+        return Move(command=command if command in self._engine.state["admissible_commands"] else "look")
+
+    def close(self) -> None:
+        """Free the engine."""
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = self._expert = self._reader = None
+        super().close()
+
+    def _made_tasks(self, split: str) -> TaskSet:
+        ids = TaskIds(split, self._tasks_per_split, self._task_types)
+
+        def build(task_id: str) -> Task:
+            index = int(task_id.rpartition("/")[2])
+            return self.make_task(task_id, split, kind=TASK_TYPES[index % len(TASK_TYPES)], data={"index": index})
+
+        return TaskSet(split, ids, build, index=ids.position)
+
+    def _own_tasks(self, split: str) -> TaskSet:
+        from agentgym_household.alfred.dataset import find_games, task_type_of
+
+        assert self._folder is not None
+        games = find_games(self._folder, split, self._task_types)
+
+        def build(task_id: str) -> Task:
+            data = {"path": str(games[task_id])}
+            return self.make_task(task_id, split, kind=task_type_of(task_id), data=data)
+
+        return TaskSet(split, list(games), build)
+
+    def _start(self, task: Task) -> Opening:
+        from agentgym_household.alfred.beliefs import Reader
+        from agentgym_household.alfred.engine import MemoPddlEnv
+        from agentgym_household.alfred.expert import Expert
+        from agentgym_household.alfred.generate import draw_recipe, generate_game
+
+        if self._engine is None:
+            self._engine = MemoPddlEnv(trust_game_files=self._trust)
+        engine = self._engine
+        engine.load(
+            task.data["path"] if "path" in task.data else generate_game(draw_recipe(task.split, task.data["index"]))
+        )
+        state = engine.reset()
+        self._goal = read_goal(engine._game_data["pddl_problem"])
+        seed = int.from_bytes(hashlib.sha256(task.id.encode()).digest()[:4], "big")
+        self._expert, self._reader = Expert(self._goal, seed), Reader(state.feedback)
+        return Opening(state.feedback, engine.state_key, state["admissible_commands"], self._privileged())
+
+    def _move(self, move: Move) -> Transition:
+        from agentgym_household.alfred.engine import NOTHING_HAPPENS
+
+        engine, reader = self._engine, self._reader
+        if engine is None or reader is None:
+            raise UsageError("the environment was closed: call reset() first")
+        command = read_command(move.command)
+        state, _, won = engine.step(command)
+        reader.note(command, state.feedback)
+        return Transition(
+            observation=state.feedback,
+            reward_terms={"outcome": float(won)},
+            terminated=won,
+            success=won,
+            executable=state.feedback != NOTHING_HAPPENS,
+            state_key=engine.state_key,
+            admissible_actions=state["admissible_commands"],
+            privileged=self._privileged(),
+        )
+
+    def _beliefs(self) -> Beliefs:
+        from agentgym_household.alfred.beliefs import read_facts
+
+        assert self._engine is not None
+        assert self._reader is not None
+        if self.expert == "searching":
+            return self._reader.beliefs
+        return read_facts(self._engine._pddl_state.facts, self._engine._compiled.names)  # type: ignore[union-attr]
+
+    def _privileged(self) -> Mapping[str, Any]:
+        goal = self._goal
+        return {"goal": repr(goal), "expert_move": self.expert_move().command} if goal else {}
+
+
+def read_command(command: str) -> str:
+    """Return a command in the engine's wording: ``put X in/on Y`` becomes ``move X to Y``."""
+    command = " ".join(command.split())
+    found = _PUT.fullmatch(command)
+    return f"move {found[1]} to {found[2]}" if found else command
+
+
+def _read_types(task_types: Sequence[str] | None) -> tuple[str, ...]:
+    if task_types is None:
+        return TASK_TYPES
+    given = [task_types] if isinstance(task_types, str) else list(task_types)
+    for kind in given:
+        if kind not in TASK_TYPES:
+            raise UnknownNameError("task type", str(kind), TASK_TYPES)
+    if not given:
+        raise UsageError(f"task_types is empty; name some of {', '.join(TASK_TYPES)}")
+    return tuple(kind for kind in TASK_TYPES if kind in given)
