@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from agentgym_household.alfred.engine import MemoPddlEnv
     from agentgym_household.alfred.expert import Expert
 
+# Parser, translator and grammar keep state of the process; the interpreter runs one thread of them at a time anyway.
+_ENGINE_LOCK = threading.RLock()
 STYLES = ("oracle", "searching")
 _PUT = re.compile(r"put (.+?) (?:in/on|into|onto|in|on) (.+)", re.IGNORECASE)
 
@@ -152,13 +155,15 @@ class HouseholdEnv(AgentEnv):
         """
         if self._expert is None or self._engine is None:
             raise UsageError("no game is being played: call reset() first")
-        command = self._expert.next_command(self._beliefs())
+        with _ENGINE_LOCK:
+            command = self._expert.next_command(self._beliefs())
         return Move(command=command if command in self._engine.state["admissible_commands"] else "look")
 
     def close(self) -> None:
         """Free the engine."""
-        if self._engine is not None:
-            self._engine.close()
+        with _ENGINE_LOCK:
+            if self._engine is not None:
+                self._engine.close()
         self._engine = self._expert = self._reader = None
         super().close()
 
@@ -184,6 +189,14 @@ class HouseholdEnv(AgentEnv):
         return TaskSet(split, list(games), build)
 
     def _start(self, task: Task) -> Opening:
+        with _ENGINE_LOCK:
+            return self._start_alone(task)
+
+    def _move(self, move: Move) -> Transition:
+        with _ENGINE_LOCK:
+            return self._move_alone(move)
+
+    def _start_alone(self, task: Task) -> Opening:
         from agentgym_household.alfred.beliefs import Reader
         from agentgym_household.alfred.engine import MemoPddlEnv
         from agentgym_household.alfred.expert import Expert
@@ -201,7 +214,7 @@ class HouseholdEnv(AgentEnv):
         self._expert, self._reader = Expert(self._goal, seed), Reader(state.feedback)
         return Opening(state.feedback, engine.state_key, state["admissible_commands"], self._privileged())
 
-    def _move(self, move: Move) -> Transition:
+    def _move_alone(self, move: Move) -> Transition:
         from agentgym_household.alfred.engine import NOTHING_HAPPENS
 
         engine, reader = self._engine, self._reader

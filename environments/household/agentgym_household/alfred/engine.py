@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,10 @@ NOTHING_HAPPENS = "Nothing happens."
 
 #: Shared by all engines of this process.
 GAMES = GameCache()
+_FREE_LIBRARIES: list[Any] = []
 
 
-class MemoState(PddlState):  # type: ignore[misc]
+class MemoState(PddlState):
     """A ``PddlState`` that starts from a compiled game and keeps the key of the world's state."""
 
     def __init__(self, downward_lib: Any, game: CompiledGame) -> None:
@@ -88,7 +89,7 @@ class MemoState(PddlState):  # type: ignore[misc]
 
     def facts_matching(self, signature: Signature, bound: Sequence[tuple[int, Any]]) -> list[Proposition]:
         """Return the facts of a signature with these arguments at these places, sorted."""
-        facts = self._facts.get(signature, ())
+        facts: Collection[Proposition] = self._facts.get(signature, ())
         for place, var in bound:
             facts = [fact for fact in facts if fact.arguments[place] == var]
         return sorted(facts) if len(facts) > 1 else list(facts)
@@ -126,7 +127,7 @@ class MemoState(PddlState):  # type: ignore[misc]
         return [fact for fact, _, _ in (self._game.read_atom(a._name) for a in atoms) if not fact.is_negation]
 
 
-class MemoPddlEnv(PddlEnv):  # type: ignore[misc]
+class MemoPddlEnv(PddlEnv):
     """TextWorld's ``PddlEnv`` with ALFWorld's names, memoised.
 
     Args:
@@ -135,7 +136,8 @@ class MemoPddlEnv(PddlEnv):  # type: ignore[misc]
     """
 
     def __init__(self, infos: textworld.EnvInfos | None = None, *, trust_game_files: bool = False) -> None:
-        super().__init__(infos)
+        super(PddlEnv, self).__init__(infos)  # PddlEnv's own would load one more copy of the library
+        self.downward_lib: Any = _FREE_LIBRARIES.pop() if _FREE_LIBRARIES else fast_downward.load_lib()
         self._trust = trust_game_files
         self._source = ""
         self._compiled: CompiledGame | None = None
@@ -157,8 +159,8 @@ class MemoPddlEnv(PddlEnv):  # type: ignore[misc]
         self.walkthrough = data.get("walkthrough")
         try:
             self._compiled = GAMES.find(data)
-        except (SystemExit, AssertionError, KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
-            # Fast Downward's translator exits the process on a faulty problem.
+        except (Exception, SystemExit) as error:
+            # Fast Downward's translator has no error of its own: it fails anywhere, or exits the process.
             raise GameFileError(f"{self._source}: its pddl_problem cannot be translated: {error!r}") from error
         self._logic = self._compiled.logic
 
@@ -182,7 +184,7 @@ class MemoPddlEnv(PddlEnv):  # type: ignore[misc]
         return self.state
 
     def step(self, command: str) -> tuple[GameState, int, bool]:
-        """Carry out a command; one that does not apply is answered ``Nothing happens.``"""
+        """Carry out a command; one that does not apply is answered with ``Nothing happens.`` and no change."""
         command = command.strip()
         self.prev_state = self.state
         self.state = GameState()
@@ -192,6 +194,7 @@ class MemoPddlEnv(PddlEnv):  # type: ignore[misc]
         if chosen is None:
             self.state.feedback = NOTHING_HAPPENS
         else:
+            assert self._compiled is not None
             ident, operator = chosen
             self._last_action = operator.action
             self._pddl_state.apply_operator(ident)
@@ -212,10 +215,13 @@ class MemoPddlEnv(PddlEnv):  # type: ignore[misc]
         return f"{self._pddl_state.key:032x}"
 
     def close(self) -> None:
-        """Unload this engine's own copy of Fast Downward's library."""
+        """Hand this engine's copy of Fast Downward's library to the next engine.
+
+        It is never unloaded: doing so crashes the process when the next copy is loaded.
+        """
         lib, self.downward_lib = getattr(self, "downward_lib", None), None
         if lib is not None:
-            fast_downward.interface.close_lib(lib)
+            _FREE_LIBRARIES.append(lib)
 
     def _write(self, key: tuple[int, int], rule: str, context: dict[str, Any]) -> str:
         game = self._compiled

@@ -33,7 +33,7 @@ def _compile(expression: str) -> CodeType:
     return compile(expression.strip(), "<grammar>", "eval")
 
 
-class SharedGrammar(textgen.ContextSensitiveGrammar):  # type: ignore[misc]
+class SharedGrammar(textgen.ContextSensitiveGrammar):
     """A grammar of TextWorld whose ``derive`` shares what the original copies."""
 
     @classmethod
@@ -93,7 +93,7 @@ class SharedGrammar(textgen.ContextSensitiveGrammar):  # type: ignore[misc]
         if not symbol.given:
             return [context]
         infos = context["entity_infos"]
-        matched = []
+        matched: list[Context] = []
         for mapping in context["state"].all_assignments(_parse_query(symbol.given), context["mapping"]):
             variables = {placeholder.name: infos[var.name] for placeholder, var in mapping.items()}
             matched.append(

@@ -1,0 +1,219 @@
+"""Household tasks: generated and real games, experts, splits, determinism."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from agentgym_household.alfred.engine import MemoPddlEnv, read_game
+from agentgym_household.alfred.errors import GameFileError
+from agentgym_household.alfred.generate import SPLITS, draw_recipe, generate_game
+from agentgym_household.alfred.goal import TASK_TYPES
+from agentgym_household.household import HouseholdEnv, read_command
+
+from agentgym.errors import UnknownNameError, UsageError
+
+REAL = Path(__file__).parents[4] / "shared" / "data" / "alfworld"
+REAL_SPLITS = ("train", "valid_seen")
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real ALFWorld games are not in ../shared/data")
+
+
+@pytest.mark.parametrize("style", ["oracle", "searching"])
+def test_expert_wins_generated_games_of_every_type(style: str) -> None:
+    env = HouseholdEnv(data_dir="generated", expert=style)
+    results = {}
+    for split in SPLITS:
+        for task in env.task_set(split)[:20]:
+            results[task.id] = (task.kind, task.validate())
+    env.close()
+    lost = {name: result.detail for name, (_, result) in results.items() if not result.solved}
+    assert len(results) == 60
+    assert len(lost) <= 1, lost
+    assert set(Counter(kind for kind, _ in results.values())) == set(TASK_TYPES)
+    assert all(result.turns > 1 for _, result in results.values()), "no goal is true from the start"
+
+
+def test_searching_expert_sees_only_text() -> None:
+    """Swap what lies in an unopened place: until it is opened, the searching expert must not know."""
+    env = HouseholdEnv(data_dir="generated", expert="searching")
+    env.reset(options={"task_id": env.task_set("train")[0].id})
+    assert env._reader is not None
+    assert env._reader.beliefs.contents == {}
+    env.step(env.expert_move().command)
+    assert set(env._reader.beliefs.contents) <= set(env._reader.beliefs.here)
+    env.close()
+
+
+def test_expert_takes_over_after_random_moves() -> None:
+    won = 0
+    for style in ("oracle", "searching"):
+        env = HouseholdEnv(data_dir="generated", expert=style, max_turns=100)
+        for position in range(12):
+            _, info = env.reset(seed=position, options={"task_id": env.task_set("train")[position].id})
+            over = False
+            for _ in range(15):
+                _, _, over, _, info = env.step(str(env.np_random.choice(info["admissible_actions"])))
+                if over:
+                    break
+            while not over:
+                _, _, ended, truncated, info = env.step(env.expert_move().command)
+                over = ended or truncated
+            won += info["success"]
+        env.close()
+    assert won >= 23
+
+
+def test_random_policy_stays_low() -> None:
+    env = HouseholdEnv(data_dir="generated")
+    chance, won = np.random.default_rng(0), 0
+    for position in range(18):
+        _, info = env.reset(options={"task_id": env.task_set("valid_unseen")[position].id})
+        over = False
+        while not over:
+            _, _, ended, truncated, info = env.step(str(chance.choice(info["admissible_actions"])))
+            over = ended or truncated
+        won += info["success"]
+    env.close()
+    assert won <= 3
+
+
+def test_splits_are_disjoint() -> None:
+    drawn = {
+        split: {(r.task_type, r.target, r.parent, r.scene) for r in (draw_recipe(split, i) for i in range(1200))}
+        for split in SPLITS
+    }
+    assert not drawn["train"] & drawn["valid_seen"]
+    rooms = {split: {combination[3] for combination in drawn[split]} for split in SPLITS}
+    assert rooms["valid_seen"] <= rooms["train"]
+    assert not rooms["train"] & rooms["valid_unseen"]
+    assert all(len(combinations) > 150 for combinations in drawn.values())
+
+
+_EPISODE = """
+import hashlib, sys
+from agentgym_household.household import HouseholdEnv
+env = HouseholdEnv(data_dir="generated", expert="searching")
+seen = hashlib.sha256()
+for seed in (3, 4):
+    text, info = env.reset(seed=seed, options={"split": "valid_seen"})
+    over = False
+    while not over:
+        seen.update(repr((text, info["task"], info["state_key"], info["admissible_actions"])).encode())
+        text, _, ended, truncated, info = env.step(env.expert_move().command)
+        over = ended or truncated
+print(seen.hexdigest())
+"""
+
+
+def test_same_seed_same_bytes_in_any_process() -> None:
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", _EPISODE],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "77")
+    }
+    assert len(digests) == 1
+    assert len(digests.pop().strip()) == 64
+    game = json.dumps(generate_game(draw_recipe("train", 5)))
+    assert (
+        hashlib.sha256(game.encode()).digest()
+        == hashlib.sha256(json.dumps(generate_game(draw_recipe("train", 5))).encode()).digest()
+    )
+
+
+def test_task_types_restrict_the_tasks() -> None:
+    env = HouseholdEnv(data_dir="generated", task_types=["pick_two_obj_and_place", "look_at_obj_in_light"])
+    tasks = env.task_set("train")
+    assert Counter(task.kind for task in tasks[:10]) == {TASK_TYPES[1]: 5, TASK_TYPES[5]: 5}
+    assert all(tasks.position(tasks.ids[i]) == i for i in range(20))
+    _, info = env.reset(seed=1, options={"task_types": ["look_at_obj_in_light"]})
+    assert info["task"]["kind"] == "look_at_obj_in_light"
+    env.close()
+    with pytest.raises(UnknownNameError, match="task type"):
+        HouseholdEnv(data_dir="generated", task_types=["pick"])
+    with pytest.raises(UsageError, match="task_types is empty"):
+        HouseholdEnv(data_dir="generated", task_types=[])
+    with pytest.raises(UnknownNameError, match="expert"):
+        HouseholdEnv(data_dir="generated", expert="genius")
+    with pytest.raises(UnknownNameError, match="task of split"):
+        HouseholdEnv(data_dir="generated").reset(options={"task_id": "train/nothing-0/0"})
+
+
+def test_put_is_an_alias_of_move_and_nonsense_is_not_executable() -> None:
+    assert read_command("put  apple 1 in/on fridge 1") == "move apple 1 to fridge 1"
+    assert read_command("put apple 1 in fridge 1") == "move apple 1 to fridge 1"
+    env = HouseholdEnv(data_dir="generated", task_types=["pick_and_place_simple"])
+    _, info = env.reset(seed=2)
+    key = info["state_key"]
+    text, reward, _, _, info = env.step("dance")
+    assert (text, reward, info["executable"], info["state_key"]) == ("Nothing happens.", 0.0, False, key)
+    over = False
+    while not over:
+        command = env.expert_move().command
+        if command.startswith("move "):
+            command = command.replace("move ", "put ").replace(" to ", " in/on ")
+        _, reward, over, _, info = env.step(command)
+        assert info["executable"], command
+    assert info["success"]
+    assert info["reward_terms"] == {"outcome": 1.0}
+    env.close()
+
+
+@needs_real
+def test_real_games_are_won_by_their_walkthrough() -> None:
+    paths = sorted(REAL.glob("**/game.tw-pddl"))
+    assert len(paths) == 72
+    engine = MemoPddlEnv()
+    for path in paths:
+        engine.load(path)
+        won = engine.reset()["won"]
+        for command in read_game(path)["walkthrough"]:
+            _, _, won = engine.step(command)
+        assert won, path
+    engine.close()
+
+
+@needs_real
+@pytest.mark.parametrize("style", ["oracle", "searching"])
+def test_expert_wins_real_games(style: str) -> None:
+    env = HouseholdEnv(data_dir=REAL, expert=style, max_turns=100)
+    tasks = [task for split in REAL_SPLITS for task in env.task_set(split)]
+    assert len(tasks) == 72
+    results = [task.validate() for task in tasks]
+    env.close()
+    assert sum(result.solved for result in results) >= 0.95 * len(results)
+
+
+def write_game(root: Path, task: str, **change: object) -> None:
+    folder = root / "json_2.1.1" / "train" / task / "trial_1"
+    folder.mkdir(parents=True)
+    (folder / "game.tw-pddl").write_text(json.dumps({**generate_game(draw_recipe("train", 0)), **change}))
+
+
+def test_own_games_are_filtered_and_an_empty_set_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_game(tmp_path, "pick_and_place_simple-Mug-None-Shelf-1", solvable=False)
+    write_game(tmp_path, "pick_and_place_with_movable_recep-Pen-Mug-Shelf-2")
+    write_game(tmp_path, "pick_and_place_simple-AppleSliced-None-Shelf-3")
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path))
+    with pytest.raises(GameFileError, match=r"no solvable game in .*2 movable or sliced, 1 not marked solvable"):
+        HouseholdEnv().reset(seed=0)
+    write_game(tmp_path, "pick_and_place_simple-Mug-None-Shelf-4")
+    env = HouseholdEnv()
+    assert list(env.task_set("train").ids) == ["train/pick_and_place_simple-Mug-None-Shelf-4/trial_1"]
+    assert env.task_set("train")[0].validate().solved
+    env.close()
+    with pytest.raises(GameFileError, match="none was there"):
+        HouseholdEnv().task_set("valid_unseen")
+    with pytest.raises(GameFileError, match="is no folder"):
+        HouseholdEnv(data_dir=tmp_path / "absent")
