@@ -74,7 +74,8 @@ def test_random_policy_stays_low() -> None:
     env = HouseholdEnv(data_dir="generated")
     chance, won = np.random.default_rng(0), 0
     for position in range(18):
-        _, info = env.reset(options={"task_id": env.task_set("valid_unseen")[position].id})
+        task = env.task_set("valid_unseen")[position]
+        _, info = env.reset(options={"split": task.split, "task_id": task.id})
         over = False
         while not over:
             _, _, ended, truncated, info = env.step(str(chance.choice(info["admissible_actions"])))
