@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 # Takes a group (trajectories of one task and seed, at least two), its rewards (one array of shape ``(turns,)`` per
-# trajectory, NaN where a turn could not be scored) and keywords from the recipe; returns arrays shaped like the rewards.
+# trajectory, NaN where a turn could not be scored) and keywords from the recipe; returns arrays of the same shapes.
 AdvantageEstimator = Callable[..., list[Array]]
 
 

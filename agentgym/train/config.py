@@ -132,7 +132,7 @@ class GrpoSection(Section):
         surrogate: ``clip`` (PPO) or ``cispo``.
         importance: Ratio per ``token``, or per ``sequence`` (GSPO).
         clip_low: Lower clip; the ratio's least useful value is 1 minus this.
-        clip_high: Upper clip; larger than ``clip_low`` is DAPO's clip-higher.
+        clip_high: Upper clip; larger than ``clip_low`` is DAPO's clip-higher. With ``cispo``, the largest ratio itself.
         dual_clip: Bound of the loss of bad actions, e.g. 3; absent: none.
         kl_coef: Weight of the k3 divergence from the reference, which is the model before GRPO.
         old_logprobs: Denominator of the ratio: what the ``sampler`` reported, or what the ``trainer`` computes.

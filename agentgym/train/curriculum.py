@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -73,6 +74,11 @@ class TaskStream:
 @functools.lru_cache(maxsize=2)
 def _order(seed: int, passed: int, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     return np.random.default_rng([seed, 0, passed]).permutation(size)
+
+
+def batch_digest(played: Iterable[tuple[str | None, int]]) -> str:
+    """Return a short name of a batch, given the task and seed of each of its episodes: equal batches, equal names."""
+    return hashlib.sha256(repr(list(played)).encode()).hexdigest()[:12]
 
 
 def open_task_stream(recipe: Recipe) -> TaskStream:

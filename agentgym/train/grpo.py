@@ -22,7 +22,7 @@ from agentgym.train.batch import (
     with_old_logprobs,
 )
 from agentgym.train.config import Recipe
-from agentgym.train.curriculum import TaskStream
+from agentgym.train.curriculum import TaskStream, batch_digest
 from agentgym.train.figures import Figures, LearningTotals, describe_episodes, describe_speed
 from agentgym.train.learner import Learner, entropy_of, pick_logprobs
 from agentgym.train.loss import PolicyLoss, TokenData, token_losses
@@ -72,6 +72,7 @@ class Grpo:
         self.reference = reference
         self.estimate = find_advantage(recipe.grpo.advantage)
         self.loss = PolicyLoss(**{name: getattr(recipe.grpo, name) for name in PolicyLoss.__dataclass_fields__})
+        self.batch = ""
         self._proved = False
 
     def update(self, step: int) -> Figures:
@@ -84,6 +85,7 @@ class Grpo:
         """
         marks_s = [time.perf_counter()]
         groups, played = self.sample(step)
+        self.batch = batch_digest((t.task_id, t.seed) for t in played)
         marks_s.append(time.perf_counter())
         sequences = self.sequences(groups)
         learned = self.learn(step, sequences)

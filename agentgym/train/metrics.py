@@ -44,11 +44,11 @@ class RunLog:
         """Seconds that the run has taken, those before it was resumed included."""
         return time.monotonic() - self._started_s
 
-    def write(self, phase: str, step: int, figures: Mapping[str, float | int | None]) -> None:
-        """Write the figures of one step."""
+    def write(self, phase: str, step: int, figures: Mapping[str, float | int | str | None]) -> None:
+        """Write the figures of one step; texts among them go to the JSON lines only."""
         plain = {name: _finite(value) for name, value in figures.items()}
         self._append(self._metrics, {"phase": phase, "step": step, "time_s": round(self.time_s, 3), **plain})
-        numbers = {f"{phase}/{name}": value for name, value in plain.items() if value is not None}
+        numbers = {f"{phase}/{name}": value for name, value in plain.items() if isinstance(value, int | float)}
         if self._board is not None:
             for name, value in numbers.items():
                 self._board.add_scalar(name, value, step)
@@ -124,8 +124,8 @@ def memory_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _finite(value: float | int | None) -> float | int | None:
-    return value if value is None or math.isfinite(value) else None
+def _finite(value: float | int | str | None) -> float | int | str | None:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _open_tensorboard(folder: Path) -> Any:

@@ -19,6 +19,7 @@ from agentgym.evaluate import plan_episodes, summarize
 from agentgym.registry import make_policy
 from agentgym.rollout import Episode, Rollout
 from agentgym.stats import Interval
+from agentgym.train.advantage import find_advantage
 from agentgym.train.checkpoint import Checkpoint, find_checkpoint, restore, save_checkpoint, writing_directory
 from agentgym.train.config import Recipe, load_recipe
 from agentgym.train.curriculum import TaskStream, open_task_stream
@@ -55,9 +56,10 @@ def train(recipe: Recipe, *, resume: bool = False) -> Path:
         OffPolicyError: The sampler does not have the trainer's weights.
         InfrastructureError: More than half of a batch failed by a fault of ours.
     """
+    stream = open_task_stream(recipe)  # misspelt names are told before anything is written
+    find_advantage(recipe.grpo.advantage)
     found = _open_directory(recipe, resume)
     torch.manual_seed(recipe.run.seed)
-    stream = open_task_stream(recipe)
     with RunLog(recipe, found.step if found else (0 if resume else None)) as log:
         start = prepare_model(recipe, stream, log)
         if recipe.grpo.updates == 0 and recipe.eval.episodes == 0:
@@ -131,7 +133,7 @@ class _Run:
             for step in bar:
                 figures = self._update(step)
                 done = step + 1
-                self.log.write("grpo", done, figures)
+                self.log.write("grpo", done, {**figures, "batch": self.grpo.batch})
                 _say(_one_line(done, figures))
                 if done % recipe.checkpoint.every == 0 or done == last:
                     self._save(done)

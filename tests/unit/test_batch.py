@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agentgym.errors import DivergenceError, InfrastructureError
+from agentgym.train.batch import (
+    MicroBatch,
+    collate,
+    make_sequence,
+    micro_batches,
+    weigh,
+    with_old_logprobs,
+)
+from agentgym.train.learner import Learner, LearnerConfig, entropy_of
+from agentgym.train.models import build_tiny
+from agentgym.trajectory import Trajectory, Turn
+
+
+def play(seed: int, turns: int) -> Trajectory:
+    """Make up an episode of tokens."""
+    chance = np.random.default_rng(seed)
+    played, end = [], 0
+    for _ in range(turns):
+        prompt = tuple(chance.integers(10, 100, chance.integers(2, 9)).tolist())
+        sampled = tuple(chance.integers(10, 100, chance.integers(1, 5)).tolist())
+        logprobs = tuple((-chance.random(len(sampled))).tolist())
+        span = (end + len(prompt), end + len(prompt) + len(sampled))
+        played.append(Turn("see", "do", prompt, sampled, logprobs, span))
+        end = span[1]
+    return Trajectory("tests/Any-v0", f"task-{seed}", "train", turns=tuple(played))
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    words = [f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(60)]
+    return build_tiny(words, tmp_path_factory.mktemp("models") / "tiny", hidden=64, layers=2)
+
+
+@pytest.fixture
+def learner(model_dir: Path) -> Iterator[Learner]:
+    return Learner(model_dir, LearnerConfig(learning_rate=1e-2))
+
+
+EPISODES = [play(seed, turns) for seed, turns in enumerate([1, 4, 2, 7, 3, 1])]
+SEQUENCES = weigh([make_sequence(e, np.arange(len(e.turns)) - 0.5) for e in EPISODES], "token_mean")
+
+
+def test_every_token_gets_the_advantage_of_its_turn() -> None:
+    episode = EPISODES[3]
+    sequence = make_sequence(episode, np.arange(7) + 1.0)
+    assert len(sequence.ids) == episode.turns[-1].span[1]
+    for number, turn in enumerate(episode.turns):
+        span = slice(*turn.span)
+        assert sequence.ids[span].tolist() == list(turn.token_ids)
+        assert sequence.sampled[span].all()
+        assert (sequence.advantages[span] == number + 1).all()
+        assert sequence.logprobs[span] == pytest.approx(turn.logprobs)
+    assert (sequence.advantages[~sequence.sampled] == 0).all()
+    assert sequence.sampled_tokens == episode.sampled_tokens
+
+
+@pytest.mark.parametrize(
+    "change", [{"span": (1, 2)}, {"logprobs": ()}, {"token_ids": (), "logprobs": (), "span": (3, 3)}]
+)
+def test_spans_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
+    episode = EPISODES[1]
+    broken = replace(episode, turns=(episode.turns[0], replace(episode.turns[1], **change), *episode.turns[2:]))
+    with pytest.raises(InfrastructureError, match="turn 1"):
+        make_sequence(broken, np.zeros(4))
+
+
+@pytest.mark.parametrize("budget", [1, 40, 90, 10_000])
+def test_micro_batches_hold_each_token_once_within_the_budget(budget: int) -> None:
+    batches = list(micro_batches(SEQUENCES, budget))
+    assert sum(len(batch.targets) for batch in batches) == sum(e.sampled_tokens for e in EPISODES)
+    assert sum(batch.ids.shape[0] for batch in batches) == len(EPISODES)
+    assert all(batch.ids.numel() <= budget or batch.ids.shape[0] == 1 for batch in batches)
+    assert sum(batch.weights.double().sum().item() for batch in batches) == pytest.approx(1.0)
+    for batch in batches:
+        assert batch.ids.roll(-1, 1)[batch.predicts].equal(batch.targets)
+        assert batch.predicts.nonzero()[:, 0].equal(batch.rows)
+
+
+def test_padding_and_packing_change_no_logprob(learner: Learner) -> None:
+    whole = collate(SEQUENCES)
+    with torch.no_grad():
+        together = learner.logprobs(whole)
+        alone = torch.cat([learner.logprobs(collate([sequence])) for sequence in SEQUENCES])
+    assert together.tolist() == pytest.approx(alone.tolist(), abs=1e-5)
+
+
+def test_logprobs_are_those_of_the_whole_model(learner: Learner) -> None:
+    batch = collate(SEQUENCES)
+    with torch.no_grad():
+        logits = learner.model(input_ids=batch.ids).logits
+        expected = logits[batch.predicts].log_softmax(-1).gather(-1, batch.targets[:, None])[:, 0]
+        assert learner.logprobs(batch).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+        tempered = (logits[batch.predicts] / 0.7).log_softmax(-1).gather(-1, batch.targets[:, None])[:, 0]
+        assert learner.logprobs(batch, temperature=0.7).tolist() == pytest.approx(tempered.tolist(), abs=1e-5)
+        distribution = torch.distributions.Categorical(logits=logits[batch.predicts])
+        assert entropy_of(learner.logits(batch)).tolist() == pytest.approx(distribution.entropy().tolist(), abs=1e-4)
+
+
+def negative_log_likelihood(learner: Learner, batch: MicroBatch) -> torch.Tensor:
+    return -(learner.logprobs(batch) * batch.weights).sum()
+
+
+@pytest.mark.parametrize("aggregation", ["token_mean", "seq_mean_token_mean", "constant"])
+def test_accumulation_gives_the_gradient_of_the_whole_batch(learner: Learner, aggregation: str) -> None:
+    gradients = []
+    for budget in (10_000, 50, 1):
+        learner.optimizer.zero_grad()
+        for batch in micro_batches(weigh(SEQUENCES, aggregation, 16), budget):  # type: ignore[arg-type]
+            negative_log_likelihood(learner, batch).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in learner.model.parameters()]))
+    assert (gradients[0] - gradients[1]).abs().max() < 1e-6
+    assert (gradients[0] - gradients[2]).abs().max() < 1e-6
+
+
+def test_old_logprobs_return_to_their_tokens(learner: Learner) -> None:
+    with torch.no_grad():
+        renewed = with_old_logprobs(SEQUENCES, 60, learner.logprobs)
+        for sequence in renewed:
+            assert sequence.old_logprobs[sequence.sampled] == pytest.approx(
+                learner.logprobs(collate([sequence])).numpy(), abs=1e-5
+            )
+
+
+def test_steps_lower_the_loss_and_respect_the_rate(learner: Learner) -> None:
+    batches = list(micro_batches(SEQUENCES, 100))
+    losses = [learner.step(batches, lambda b: negative_log_likelihood(learner, b)).loss for _ in range(15)]
+    assert losses[-1] < 0.5 * losses[0]
+    learner.set_learning_rate(0.0)
+    before = [p.clone() for p in learner.model.parameters()]
+    learner.step(batches, lambda b: negative_log_likelihood(learner, b))
+    assert all(a.equal(b) for a, b in zip(before, learner.model.parameters(), strict=True))
+
+
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_weights(learner: Learner) -> None:
+    before = [p.clone() for p in learner.model.parameters()]
+    with pytest.raises(DivergenceError, match="nan"):
+        learner.step(micro_batches(SEQUENCES, 100), lambda b: learner.logprobs(b).sum() * float("nan"))
+    assert all(a.equal(b) for a, b in zip(before, learner.model.parameters(), strict=True))
+
+
+def test_bfloat16_autocast_is_near_float32(model_dir: Path, learner: Learner) -> None:
+    autocast = Learner(model_dir, LearnerConfig(learning_rate=1e-2, autocast=True))
+    batch = collate(SEQUENCES)
+    with torch.no_grad():
+        gap = (autocast.logprobs(batch) - learner.logprobs(batch)).abs().max().item()
+    assert 0 < gap < 0.05
+    assert all(p.dtype == torch.float32 for p in autocast.model.parameters())
