@@ -24,8 +24,9 @@ class LearningTotals:
         self.steps: list[tuple[float, float]] = []
         self.tokens = 0
         self.trained = 0
-        self.sums = {"clip_fraction": 0.0, "kl": 0.0, "entropy": 0.0, "sampler_gap/mean": 0.0}
-        self.largest_gap = 0.0
+        self.sums = {"clip_fraction": 0.0, "kl": 0.0, "entropy": 0.0}
+        self.compared = 0
+        self.gap_sum = self.largest_gap = 0.0
         self.has_entropy = False
 
     def add_step(self, loss: float, grad_norm: float) -> None:
@@ -33,13 +34,18 @@ class LearningTotals:
         self.steps.append((loss, grad_norm))
 
     def add_tokens(self, batch: MicroBatch, losses: TokenLosses, gap: Tensor, entropy: Tensor | None) -> None:
-        """Count the tokens of one micro-batch; ``gap``: how far trainer and sampler are apart on each."""
+        """Count the tokens of one micro-batch; ``gap``: how far trainer and sampler are apart on each.
+
+        The gap is that of the first optimizer step, when both should be one policy: a proof of it on every token.
+        """
+        if not self.steps:
+            self.compared += len(gap)
+            self.gap_sum += float(gap.sum())
+            self.largest_gap = max(self.largest_gap, float(gap.max())) if len(gap) else self.largest_gap
         self.tokens += len(batch.targets)
         self.trained += int(batch.ids.numel())
         self.sums["clip_fraction"] += float(losses.clipped.sum())
         self.sums["kl"] += float(losses.kl.sum())
-        self.sums["sampler_gap/mean"] += float(gap.sum())
-        self.largest_gap = max(self.largest_gap, float(gap.max())) if len(gap) else self.largest_gap
         if entropy is not None:
             self.has_entropy = True
             self.sums["entropy"] += float(entropy.sum())
@@ -51,7 +57,8 @@ class LearningTotals:
             means["entropy"] = None
         return {
             **means,
-            "sampler_gap/max": self.largest_gap if self.tokens else None,
+            "sampler_gap/mean": self.gap_sum / self.compared if self.compared else None,
+            "sampler_gap/max": self.largest_gap if self.compared else None,
             "loss": fmean(loss for loss, _ in self.steps) if self.steps else None,
             "grad_norm": fmean(norm for _, norm in self.steps) if self.steps else None,
             "tokens/trained": self.trained,

@@ -157,7 +157,7 @@ class Grpo:
                 chosen = weigh([batches[i] for i in part], settings.aggregation, settings.constant_length)
                 if settings.kl_coef == 0:  # without a KL term, no advantage is no gradient
                     chosen = [sequence for sequence in chosen if sequence.advantages.any()]
-                if not chosen:
+                if not chosen:  # all groups tied, or all episodes masked
                     continue
                 steps = micro_batches(chosen, settings.tokens_per_batch)
                 result = self.learner.step(steps, lambda batch: self._loss(batch, totals))

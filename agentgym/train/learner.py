@@ -17,6 +17,7 @@ from torch.nn import functional
 from agentgym.errors import DivergenceError, ModelError
 from agentgym.train.batch import MicroBatch
 from agentgym.train.config import LoraSection
+from agentgym.train.models import check_model_dir, load_tokenizer, quiet_transformers
 
 LossFunction = Callable[[MicroBatch, Tensor], Tensor]
 
@@ -66,6 +67,7 @@ class Learner:
     def __init__(self, model_dir: str | os.PathLike[str], config: LearnerConfig) -> None:
         self.config = config
         self.model_dir = Path(model_dir)
+        self.tokenizer = load_tokenizer(model_dir)  # kept: the directory may be a checkpoint that is deleted later
         base = load_model(model_dir)
         self.model = base if config.lora is None else _add_adapters(base, config.lora, config.seed)
         if config.gradient_checkpointing:
@@ -142,7 +144,6 @@ class Learner:
 
     def save_model(self, out_dir: str | os.PathLike[str]) -> None:
         """Write a Hugging Face directory, adapters merged, tokenizer included."""
-        from agentgym.train.models import load_tokenizer, quiet_transformers
         from agentgym.train.sync import named_weights
 
         whole = self.model
@@ -151,7 +152,7 @@ class Learner:
             whole.load_state_dict(dict(named_weights(self.model)), strict=False)
         with quiet_transformers():
             whole.save_pretrained(out_dir)
-        load_tokenizer(self.model_dir).save_pretrained(out_dir)
+            self.tokenizer.save_pretrained(out_dir)
 
     def adapter_state(self) -> dict[str, Tensor]:
         """Return the adapters' tensors by name; empty without adapters."""
@@ -180,8 +181,6 @@ def load_model(model_dir: str | os.PathLike[str]) -> Any:
         ModelError: The directory is not whole.
     """
     from transformers import AutoModelForCausalLM
-
-    from agentgym.train.models import check_model_dir, quiet_transformers
 
     check_model_dir(model_dir)
     try:

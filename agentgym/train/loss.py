@@ -137,6 +137,8 @@ def aggregation_weights(
         constant_length: Of Dr.GRPO.
     """
     sizes = np.asarray(lengths, dtype=np.float64)
+    if not len(sizes):
+        return sizes
     match aggregation:
         case "token_mean":
             return np.full(len(sizes), 1 / max(1.0, sizes.sum()))

@@ -38,7 +38,7 @@ def recipe(out_dir: Path, **overrides: Any) -> Recipe:
         "env": {"id": ENV_ID},
         "model": {"tiny": {"hidden": 64, "layers": 1, "vocabulary_episodes": 24}},
         "warmstart": {
-            "episodes": 64, "epochs": 6, "tokens_per_batch": 512, "learning_rate": 3e-3, "only_successes": False,
+            "episodes": 96, "epochs": 10, "tokens_per_batch": 512, "learning_rate": 1e-2, "only_successes": False,
         },
         "grpo": {"updates": 2, "tasks_per_update": 6, "group_size": 8, "learning_rate": 1e-3, "on_policy_every": 5},
         "sampling": {"max_tokens": 8, "context": 256, "kv_cache_mb": 32},
@@ -82,7 +82,7 @@ def test_grpo_learns_what_the_expert_does_not_know(drawers: str, tmp_path: Path)
         {"model__lora": {"rank": 4, "targets": ["q_proj", "v_proj"]}, "grpo__kl_coef": 0.1, "model__dtype": "bfloat16",
          "grpo__on_policy_tolerance": 1e-3},
         {"grpo__dynamic_sampling": True, "grpo__advantage": "dr_grpo", "grpo__aggregation": "constant",
-         "grpo__truncated": "mask", "sampling__temperature": 0.7, "env__workers": "process",
+         "grpo__truncated": "mask", "sampling__temperature": 0.7, 
          "sampling__concurrency": 2, "grpo__tasks_per_update": 2},
     ],
     ids=["kl-tis", "gspo", "lora-bf16", "dynamic-dr-grpo"],
@@ -184,7 +184,7 @@ def test_too_many_faults_stop_the_run(drawers: str, tmp_path: Path, fault: str) 
 
     train(recipe(tmp_path, grpo__updates=0, eval__episodes=0))
     name = tmp_path / "run" / "warmstart"
-    kwargs = {"fault": fault, "max_turns": 2}
+    kwargs = {"fault": fault, "max_turns": 3}
     broken = recipe(
         tmp_path, run__name="broken", model__name=str(name), warmstart__episodes=0, env__kwargs=kwargs, eval__episodes=0
     )
