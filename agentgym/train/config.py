@@ -169,7 +169,7 @@ class GrpoSection(Section):
     tis_cap: PositiveFloat | None = None
     minibatches: PositiveInt = 1
     epochs: PositiveInt = 1
-    tokens_per_batch: PositiveInt = 8192
+    tokens_per_batch: PositiveInt = 4096
     dynamic_sampling: bool = False
     max_rounds: PositiveInt = 3
     truncated: Literal["keep", "mask"] = "keep"
