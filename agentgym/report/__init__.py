@@ -67,7 +67,7 @@ def _render(run: RunRecord, headline: Headline, figures: Mapping[str, str]) -> s
         lstrip_blocks=True,
     )  # fmt: skip
     pages.filters.update(
-        percent=summary.percent, points=summary.points, count=summary.count, duration=summary.duration, visible=visible
+        percent=summary.percent, points=summary.points, interval_said=summary.interval_said, visible=visible
     )
     script = _source("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -125,6 +125,7 @@ def _draw_success(axes: Any, run: RunRecord) -> None:
     _draw_band(axes, run.updates, "success", window)
     axes.plot(steps, values, ".", color=TRAIN, markersize=4.6, alpha=0.5, markeredgewidth=0)
     axes.plot(steps, moving_mean(values, window), color=TRAIN)
+    _say_if_empty(axes, [values], bool(points))
     axes.set_ylim(0, 1)
     axes.set_yticks(np.arange(0, 1.01, 0.2), [percent(fifth / 5) for fifth in range(6)])
     _name_updates(axes, run)
@@ -218,19 +219,23 @@ def _draw_reward(axes: Any, run: RunRecord) -> None:
     _draw_band(axes, run.updates, "reward", window)
     axes.plot(steps, values, ".", color=TRAIN, markersize=4, alpha=0.5, markeredgewidth=0)
     axes.plot(steps, moving_mean(values, window), color=TRAIN)
+    _say_if_empty(axes, [values])
     _name_updates(axes, run)
 
 
 def _draw_speed(axes: Any, run: RunRecord) -> None:
     put_titles(axes, "Tokens per second", [("— sampled", TRAIN), ("— trained", SEA)])
     steps = series(run.updates, "step")
+    drawn = []
     for phase, colour in (("sample", TRAIN), ("train", SEA)):
         values = series(run.updates, f"tokens_per_s/{phase}")
         values[values == 0] = np.nan  # an update whose groups all tied trained nothing
         axes.plot(steps, values, color=colour, linewidth=1.4)
         axes.plot(steps, values, ".", color=colour, markersize=3, markeredgewidth=0)
+        drawn.append(values)
     _fit_top(axes)
     axes.yaxis.set_major_formatter(_thousands)
+    _say_if_empty(axes, drawn)
     _name_updates(axes, run)
 
 
@@ -239,6 +244,7 @@ def _draw_seconds(axes: Any, run: RunRecord) -> None:
     known = sum(total(run.updates, name) for _, name, _ in parts)
     shares = [total(run.updates, name) / known if known else 0.0 for _, name, _ in parts]
     legend = [(f"■ {word} {percent(share)}", colour) for (word, _, colour), share in zip(parts, shares, strict=True)]
+    legend = legend if known else []
     put_titles(axes, "Seconds per update", legend)
     steps = series(run.updates, "step")
     base = np.zeros(len(steps))
@@ -249,6 +255,7 @@ def _draw_seconds(axes: Any, run: RunRecord) -> None:
     _fit_top(axes)
     axes.yaxis.set_major_locator(_locator(5))
     axes.yaxis.set_major_formatter(_thousands)
+    _say_if_empty(axes, [base[base > 0]])
     _name_updates(axes, run)
 
 
@@ -269,6 +276,13 @@ def _draw_line(axes: Any, lines: Sequence[Line], panel: Panel) -> None:
         _fit_top(axes)
     axes.tick_params(labelsize=7.5)
     _whole_steps(axes)
+
+
+def _say_if_empty(axes: Any, drawn: Sequence[Floats], has_more: bool = False) -> None:
+    if has_more or any(np.isfinite(values).any() for values in drawn):
+        return
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, "nothing measured yet", transform=axes.transAxes, color=MUTED, ha="center", va="center")
 
 
 def _fit_top(axes: Any) -> None:
@@ -296,7 +310,7 @@ def _whole_steps(axes: Any) -> None:
 def _locator(ticks: int, *, integer: bool = False) -> Any:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(ticks, integer=integer)
+    return MaxNLocator(ticks, integer=integer, min_n_ticks=1 if integer else 2)
 
 
 def _thousands(value: float, _: int) -> str:

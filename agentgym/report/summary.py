@@ -88,6 +88,13 @@ def points(share: float) -> str:
     return f"{'+' if rounded > 0 else MINUS if rounded < 0 else ''}{abs(rounded):g}"
 
 
+def interval_said(gain: Interval) -> str:
+    """Return the interval of a difference in points; without a spread between tasks there is none to tell."""
+    if gain.low == gain.high:
+        return "all tasks changed alike" if gain.estimate else "no task changed"
+    return f"95{NBSP}% interval {points(gain.low)} to {points(gain.high)}"
+
+
 def duration(seconds: float) -> str:
     """Return a time as a reader says it, e.g. ``14 min 3 s``."""
     whole = round(seconds)
@@ -152,13 +159,14 @@ def _result(run: RunRecord, gain: Interval | None) -> str:
         )
     before, after = percent(first.success.mean), percent(last.success.mean)
     where = f"Success on {last.episodes} {tasks_named(run, last)} tasks"
+    updates = f"{last.step} update{'s' if last.step != 1 else ''}"
     if gain is None:
-        return f"{where}: {before} before, {after} after {last.step} updates."
-    interval = f"{points(gain.estimate)} points, 95{NBSP}% interval {points(gain.low)} to {points(gain.high)}"
+        return f"{where}: {before} before, {after} after {updates}."
+    interval = f"{points(gain.estimate)} points, {interval_said(gain)}"
     if not gain.excludes_zero:
-        return f"{where} did not change clearly: {before} before, {after} after {last.step} updates ({interval})."
+        return f"{where} did not change clearly: {before} before, {after} after {updates} ({interval})."
     verb = "rose" if gain.estimate > 0 else "fell"
-    return f"{where} {verb} from {before} to {after} in {last.step} updates ({interval})."
+    return f"{where} {verb} from {before} to {after} in {updates} ({interval})."
 
 
 def _setting(run: RunRecord) -> str:
@@ -169,17 +177,19 @@ def _setting(run: RunRecord) -> str:
         model = f"A tiny language model made from scratch{shape}"
     elif model:
         model = f"The language model {model}"
-    parts = [str(model or "A language model")]
-    if run.setting("warmstart.episodes"):
-        parts.append(f"was warm-started on {run.setting('warmstart.episodes')} expert episodes, then")
-    else:
-        parts.append("was")
-    tuned = " through LoRA adapters" if run.setting("model.lora") else ""
-    parts.append(f"trained{tuned} with {str(run.setting('grpo.advantage') or 'grpo').upper()}")
+    parts = [str(model or "A language model"), "was"]
+    demonstrations = run.setting("warmstart.episodes")
+    if demonstrations:
+        parts.append(f"warm-started on {demonstrations} expert episodes{', then' if run.updates else ''}")
+    if run.updates:
+        tuned = " through LoRA adapters" if run.setting("model.lora") else ""
+        parts.append(f"trained{tuned} with {str(run.setting('grpo.advantage') or 'grpo').upper()}")
+    elif not demonstrations:
+        parts.append("not trained yet")
     if run.setting("env.id"):
         parts.append(f"on {run.setting('env.id')}")
     tasks, group = run.setting("grpo.tasks_per_update"), run.setting("grpo.group_size")
-    if tasks and group:
+    if tasks and group and run.updates:
         parts.append(f"({tasks} tasks × {group} episodes an update)")
     parts.append(f"in {duration(run.time_s)}, evaluations included.")
     if run.setting("run.seed") is not None:

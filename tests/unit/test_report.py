@@ -252,6 +252,8 @@ def test_a_warm_start_alone_is_reported(tmp_path: Path) -> None:
     assert "evals.jsonl is not there." in page.text
     assert "recipe.json cannot be read" in page.text
     assert "Warm start: loss per token" in page.text
+    assert "A language model was not trained yet" in page.text
+    assert "Training curves" not in page.text
     assert png_width(run / "curves.png") == 1800
 
 
@@ -292,6 +294,7 @@ def test_a_change_within_the_noise_is_not_called_a_gain(tmp_path: Path) -> None:
     assert headline.gain is not None
     assert headline.gain.estimate == 0
     assert "did not change clearly" in headline.sentence
+    assert "(0 points, no task changed)" in headline.sentence
 
 
 def test_an_update_done_again_after_a_resume_counts_once(tmp_path: Path) -> None:
