@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PACKS := $(wildcard environments/*/agentgym_*)
-RUN ?= runs/demo
+RUN := runs/demo
 
 .PHONY: help demo test check bench install clean
 
@@ -18,7 +18,7 @@ $(INSTALLED): pyproject.toml $(wildcard environments/*/pyproject.toml) scripts/i
 install: $(INSTALLED)  ## make .venv with everything that the other targets need
 
 demo: $(INSTALLED)  ## train a tiny model on the household with GRPO, see it improve, write the report
-	$(BIN)/agentgym train recipes/household-tiny.toml --set run.out_dir=$(RUN) --resume
+	$(BIN)/agentgym train recipes/household-tiny.toml --set run.name=demo $(if $(wildcard $(RUN)/recipe.json),--resume)
 	$(BIN)/agentgym report $(RUN)
 
 test: $(INSTALLED)  ## run every test

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 import textworld
+from textworld.envs.pddl import PddlEnv
+
 from agentgym_household.alfred.alfworld_data import import_alfworld
 from agentgym_household.alfred.engine import MemoPddlEnv
 from agentgym_household.alfred.generate import draw_recipe, generate_game
-from textworld.envs.pddl import PddlEnv
 
 
 def timed(call: Callable[[], Any], into: list[float]) -> Any:

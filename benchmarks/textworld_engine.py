@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import textworld
+
 from agentgym_household.textworld_env import TextWorldEnv
 from agentgym_household.tw.options import CHALLENGES
 

@@ -10,7 +10,6 @@ import pytest
 
 from agentgym import AgentEnv, Move, Opening, Task, TaskSet, Transition
 
-
 DIGITS = tuple("0123456789")
 
 

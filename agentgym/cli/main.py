@@ -83,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(error: Exception | str, code: int, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"agentgym: {' '.join(str(error).split())}", file=sys.stderr)
+    said = " ".join([str(error), *getattr(error, "__notes__", ())])
+    print(f"agentgym: {' '.join(said.split())}", file=sys.stderr)
     return code
 
 

@@ -213,6 +213,7 @@ def build_tiny(
     from agentgym.train.word_tokenizer import build_word_tokenizer
 
     tokenizer = build_word_tokenizer(vocabulary_texts, max_length=context)
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
@@ -224,16 +225,13 @@ def build_tiny(
         max_position_embeddings=context,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
         dtype="float32",
+        **ends,
     )
     with torch.random.fork_rng(devices=[]), _writing(target) as unfinished, quiet_transformers():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-        model.generation_config = GenerationConfig(
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-        )
+        model.generation_config = GenerationConfig(**ends)
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
     return target

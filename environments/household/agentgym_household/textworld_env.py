@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, overload
 
+from agentgym.actions import Move
+from agentgym.env import AgentEnv, Opening, Transition
+from agentgym.errors import UnknownNameError, UsageError
+from agentgym.task import Task, TaskSet
 from agentgym_household.tw.cache import GameCache
 from agentgym_household.tw.engine import GameSession, Glimpse, find_objection
 from agentgym_household.tw.expert import GameExpert
@@ -20,11 +24,6 @@ from agentgym_household.tw.options import (
     read_challenges,
     read_options,
 )
-
-from agentgym.actions import Move
-from agentgym.env import AgentEnv, Opening, Transition
-from agentgym.errors import UnknownNameError, UsageError
-from agentgym.task import Task, TaskSet
 
 
 class GameIds(Sequence[str]):

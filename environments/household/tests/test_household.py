@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from agentgym.errors import UnknownNameError, UsageError
 from agentgym_household.alfred.engine import MemoPddlEnv, read_game
 from agentgym_household.alfred.errors import GameFileError
 from agentgym_household.alfred.generate import SPLITS, draw_recipe, generate_game
 from agentgym_household.alfred.goal import TASK_TYPES
 from agentgym_household.household import HouseholdEnv, read_command
-
-from agentgym.errors import UnknownNameError, UsageError
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "alfworld"
 REAL_SPLITS = ("train", "valid_seen")

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import textworld
+from textworld.envs.pddl import PddlEnv
+
 from agentgym_household.alfred import engine as engine_module
 from agentgym_household.alfred.alfworld_data import import_alfworld
 from agentgym_household.alfred.compiled import GameCache
 from agentgym_household.alfred.engine import MemoPddlEnv
 from agentgym_household.alfred.errors import GameFileError, UntrustedGameError
 from agentgym_household.alfred.generate import draw_recipe, generate_game
-from textworld.envs.pddl import PddlEnv
 
 INFOS = {"won": True, "admissible_commands": True}
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from agentgym_household.textworld_env import TextWorldEnv
-from agentgym_household.tw.options import CHALLENGES, SPLITS
 from gymnasium.utils.env_checker import check_env
 
 from agentgym.actions import Move
 from agentgym.errors import UnknownNameError, UsageError
+from agentgym_household.textworld_env import TextWorldEnv
+from agentgym_household.tw.options import CHALLENGES, SPLITS
 
 REAL_GAMES = Path(__file__).parents[4] / "shared" / "data" / "textworld_games"
 needs_real_games = pytest.mark.skipif(

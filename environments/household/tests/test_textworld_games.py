@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from agentgym_household.textworld_env import TextWorldEnv
 from agentgym_household.tw.cache import GameCache, default_cache_dir, is_intact
 from agentgym_household.tw.options import GameSpec, read_options
