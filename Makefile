@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml $(wildcard environments/*/pyproject.toml) scripts/i
 
 install: $(INSTALLED)  ## make .venv with everything that the other targets need
 
-demo: $(INSTALLED)  ## train a tiny model on the household with GRPO, see it improve, write the report
+demo: $(INSTALLED)  ## train a tiny model on the household with GRPO and write the report
 	$(BIN)/agentgym train recipes/household-tiny.toml --set run.name=demo $(if $(wildcard $(RUN)/recipe.json),--resume)
 	$(BIN)/agentgym report $(RUN)
 
