@@ -195,7 +195,7 @@ def test_eval_fails_if_nothing_could_be_measured(corridor: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "agentgym/Corridr-v0", "--policy", "random", "--out", "x"], "Did you mean 'agentgym/Corridor-v0'?"),
+        (["run", "agentgym/Corridr-v0", "--policy", "random", "--out", "x"], "Did you mean 'agentgym/Corridor-v0'"),
         (["run", "agentgym/Corridor-v0", "--policy", "randm", "--out", "x"], "Did you mean 'random'?"),
         (["eval", "agentgym/Corridor-v0", "--policy", "random", "--split", "vald"], "Did you mean 'valid'?"),
         (["eval", "agentgym/Corridor-v0", "--policy", "random", "--split", "valid", "--episodes", "21"], "20 tasks"),
