@@ -19,11 +19,13 @@ class Move:
         command: The command line for engines that read one; empty if a tool with several arguments was called.
         tool: Name of the tool, for JSON tool calls.
         arguments: Arguments of the tool.
+        thought: What was thought before acting, on one line; experts may give one. Engines never read it.
     """
 
     command: str = ""
     tool: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    thought: str = ""
 
 
 class ActionFormat(Protocol):
@@ -69,6 +71,26 @@ class PlainCommand:
         return move.command
 
 
+class ThoughtCommand:
+    """A thought, ``>``, and the command, on one line, e.g. ``no mug here > go to shelf 2``.
+
+    The interleaving of thoughts and acts is that of ReAct (Yao et al., 2023, arXiv:2210.03629); that both stand in
+    one turn, and the mark between them, is design.
+    """
+
+    name = "thought"
+    instructions = "Answer with one line: what you think, then the sign >, then one command. The thought may be empty."
+
+    def parse(self, text: str) -> Move:
+        """Read what follows the last ``>``; a line without the sign is a command without a thought."""
+        thought, _, command = text.rpartition(">")
+        return Move(command=PlainCommand().parse(command).command, thought=" ".join(thought.split()))
+
+    def render(self, move: Move) -> str:
+        """Write thought and command."""
+        return f"{move.thought} > {move.command}" if move.thought else f"> {move.command}"
+
+
 class TaggedCommand:
     """Free text, with the command inside the last ``<action>…</action>``."""
 
@@ -84,8 +106,8 @@ class TaggedCommand:
         return PlainCommand().parse(found[-1])
 
     def render(self, move: Move) -> str:
-        """Put the command in tags."""
-        return f"<action>{move.command}</action>"
+        """Put the command in tags, after the thought."""
+        return f"{move.thought} <action>{move.command}</action>".strip()
 
 
 class ToolCall:
@@ -153,15 +175,17 @@ COMMAND_TOOL: Mapping[str, Any] = {
 
 
 def make_action_format(name: str, tools: tuple[Mapping[str, Any], ...] = ()) -> ActionFormat:
-    """Return the action format called ``plain``, ``tag`` or ``json``.
+    """Return the action format called ``plain``, ``thought``, ``tag`` or ``json``.
 
     Raises:
         UnknownNameError: There is no such format.
     """
     if name == "plain":
         return PlainCommand()
+    if name == "thought":
+        return ThoughtCommand()
     if name == "tag":
         return TaggedCommand()
     if name == "json":
         return ToolCall(tools or (COMMAND_TOOL,))
-    raise UnknownNameError("action format", name, ("plain", "tag", "json"))
+    raise UnknownNameError("action format", name, ("plain", "thought", "tag", "json"))

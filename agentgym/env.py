@@ -66,7 +66,8 @@ class AgentEnv(gymnasium.Env[Observation, str]):
 
     Args:
         split: Split that ``reset`` draws tasks from unless its options say otherwise.
-        action_format: ``"plain"``, ``"tag"`` or ``"json"``; see :mod:`agentgym.actions`.
+        action_format: ``"plain"``, ``"thought"``, ``"tag"`` or ``"json"``; see :mod:`agentgym.actions`.
+        system_prompt: What a model is told first, instead of the environment's own words; ``""``: nothing.
         max_turns: Turns after which the episode is truncated.
         max_action_bytes: Longest action that is read; a longer one is an invalid action.
 
@@ -84,6 +85,7 @@ class AgentEnv(gymnasium.Env[Observation, str]):
         *,
         split: str = "train",
         action_format: str = "plain",
+        system_prompt: str | None = None,
         max_turns: int = 50,
         max_action_bytes: int = 16_384,
         render_mode: str | None = None,
@@ -92,6 +94,7 @@ class AgentEnv(gymnasium.Env[Observation, str]):
             raise UsageError(f"max_turns must be at least 1, got {max_turns}")
         self.split = self._known_split(split)
         self.action_format: ActionFormat = make_action_format(action_format, self.tools)
+        self._system_prompt = system_prompt
         self.max_turns = max_turns
         self.render_mode = render_mode
         self.action_space = UnicodeText(max_bytes=max_action_bytes)
@@ -132,6 +135,8 @@ class AgentEnv(gymnasium.Env[Observation, str]):
     @property
     def system_prompt(self) -> str:
         """What a model is told before the first observation."""
+        if self._system_prompt is not None:
+            return self._system_prompt
         return f"{self.instructions}\n{self.action_format.instructions}".strip()
 
     @property

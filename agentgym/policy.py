@@ -46,6 +46,7 @@ class Completion:
         token_ids: Exact sampled ids, the end-of-turn token included; empty for policies without tokens.
         logprobs: Natural log-probabilities of ``token_ids`` under the distribution that was sampled from.
         finish_reason: ``stop`` or ``length``.
+        mistake: Said wrong on purpose; nobody should imitate it.
     """
 
     text: str
@@ -53,6 +54,7 @@ class Completion:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     finish_reason: str = "stop"
+    mistake: bool = False
 
 
 @dataclass

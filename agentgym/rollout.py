@@ -198,6 +198,7 @@ def _turn(dialogue: Dialogue, said: Completion, info: dict[str, Any], policy_s: 
         state_key=str(dialogue.info.get("state_key", "")),
         executable=bool(info["executable"]),
         invalid_action=bool(info["invalid_action"]),
+        mistake=said.mistake,
         policy_s=policy_s,
         env_s=env_s,
     )

@@ -31,6 +31,7 @@ class Turn:
         state_key: State of the world *before* the action; the anchor of step-level estimators.
         executable: The action acted on the world.
         invalid_action: The text was no move.
+        mistake: Said wrong on purpose, to show how to recover; never imitated.
         policy_s: Seconds that the policy took.
         env_s: Seconds that the environment took.
     """
@@ -45,6 +46,7 @@ class Turn:
     state_key: str = ""
     executable: bool = True
     invalid_action: bool = False
+    mistake: bool = False
     policy_s: float = 0.0
     env_s: float = 0.0
 

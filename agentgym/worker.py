@@ -28,7 +28,7 @@ from typing import Any
 import gymnasium
 
 from agentgym.actions import ActionFormat, Move
-from agentgym.errors import AgentGymError, InfrastructureError, UnknownNameError
+from agentgym.errors import AgentGymError, InfrastructureError, UnknownNameError, UsageError
 from agentgym.registry import find_env_spec, make
 from agentgym.rollout import EnvFactory
 
@@ -158,6 +158,11 @@ class WorkerEnv(gymnasium.Env[Any, str]):
         return self._child
 
     def _start(self) -> _Child:
+        if getattr(multiprocessing.current_process(), "_inheriting", False):  # this is itself a worker, being born
+            raise UsageError(
+                "worker processes read your script again as they start: put what it runs under "
+                "`if __name__ == '__main__':`"
+            )
         context = multiprocessing.get_context("spawn")
         calls, their_calls = context.Pipe()
         their_lifeline, lifeline = context.Pipe(duplex=False)

@@ -100,21 +100,30 @@ class WarmstartSection(Section):
         episodes: Expert episodes on train tasks.
         epochs: Passes over them.
         learning_rate: Its peak; it falls to a tenth in a cosine.
+        optimizer: ``adamw``, or ``muon``, which needs fewer steps to train a small model from scratch.
         warmup: Share of the steps in which it rises.
         tokens_per_batch: Tokens of one optimizer step.
-        weight_decay: Of AdamW.
+        weight_decay: Of the optimizer.
         max_grad_norm: Gradients are scaled down to this norm.
         only_successes: Leave out episodes that the expert lost.
+        mistakes: Share of the expert's turns that are slips, from which it goes on: lessons in recovery.
+        imitate_mistakes: Learn the slips, too, as from a demonstrator who is not perfect.
+        observation_weight: Loss of a token that the environment wrote, where that of an action's is 1. A model made
+            from scratch learns to read from it; leave it 0 for one that can.
     """
 
     episodes: NonNegativeInt = 0
     epochs: PositiveInt = 3
     learning_rate: PositiveFloat = 1e-3
+    optimizer: Literal["adamw", "muon"] = "adamw"
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
     tokens_per_batch: PositiveInt = 4096
     weight_decay: NonNegativeFloat = 0.0
     max_grad_norm: PositiveFloat = 1.0
     only_successes: bool = True
+    mistakes: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    imitate_mistakes: bool = False
+    observation_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class GrpoSection(Section):

@@ -18,6 +18,7 @@ from agentgym.errors import DivergenceError, ModelError
 from agentgym.train.batch import MicroBatch
 from agentgym.train.config import LoraSection
 from agentgym.train.models import check_model_dir, load_tokenizer, quiet_transformers
+from agentgym.train.optimizer import Optimizer, OptimizerName
 
 LossFunction = Callable[[MicroBatch, Tensor], Tensor]
 
@@ -28,7 +29,8 @@ class LearnerConfig:
 
     Attributes:
         learning_rate: Peak of AdamW's.
-        weight_decay: Of AdamW.
+        optimizer: ``adamw`` or ``muon``; see :class:`agentgym.train.optimizer.Optimizer`.
+        weight_decay: Of both.
         max_grad_norm: Gradients are scaled down to this norm.
         autocast: Multiply in bfloat16 over float32 master weights.
         gradient_checkpointing: Compute activations twice to save memory.
@@ -37,6 +39,7 @@ class LearnerConfig:
     """
 
     learning_rate: float
+    optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     autocast: bool = False
@@ -74,13 +77,7 @@ class Learner:
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model.train()
         self.device = next(base.parameters()).device
-        self.optimizer = torch.optim.AdamW(
-            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            betas=(0.9, 0.95),
-            fused=True,
-        )
+        self.optimizer = Optimizer(self.model, config.optimizer, config.learning_rate, config.weight_decay)
         self._predicts: Tensor | None = None
         # Only hidden states that predict a sampled token reach the head: it is the most costly layer of a small
         # model, and most tokens of an episode are the environment's.
@@ -120,7 +117,7 @@ class Learner:
         Raises:
             DivergenceError: The loss or the gradient is not finite; the weights stay as they were.
         """
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         total = 0.0
         for batch in batches:
             loss = loss_of(batch)
@@ -138,8 +135,7 @@ class Learner:
     def set_learning_rate(self, factor: float) -> float:
         """Set the learning rate to ``factor`` times its peak and return it."""
         rate = self.config.learning_rate * factor
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.optimizer.set_learning_rate(rate)
         return rate
 
     def save_model(self, out_dir: str | os.PathLike[str]) -> None:

@@ -186,7 +186,9 @@ def build_tiny(
     context: int = 4096,
     seed: int = 0,
 ) -> Path:
-    """Make a small Llama with random weights and a word tokenizer.
+    """Make a small transformer with random weights and a word tokenizer.
+
+    It has Qwen3's architecture: the norm on queries and keys lets it learn faster than a Llama of the same size.
 
     Args:
         vocabulary_texts: What the model will read and write: prompts, observations, actions.
@@ -208,33 +210,40 @@ def build_tiny(
     if target.exists():
         raise ModelError(f"{target} exists; delete it or choose another directory for the new model")
     import torch
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+    from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
     from agentgym.train.word_tokenizer import build_word_tokenizer
 
     tokenizer = build_word_tokenizer(vocabulary_texts, max_length=context)
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=4 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // _HEAD_DIM,
-        num_key_value_heads=hidden // _HEAD_DIM,
-        head_dim=_HEAD_DIM,
-        max_position_embeddings=context,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        dtype="float32",
-        **ends,
-    )
+    shape = _tiny_shape(len(tokenizer), hidden, layers, context)
+    config = Qwen3Config(**shape, **ends)
     with torch.random.fork_rng(devices=[]), _writing(target) as unfinished, quiet_transformers():
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
+        model = Qwen3ForCausalLM(config)
         model.generation_config = GenerationConfig(**ends)
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
     return target
+
+
+def _tiny_shape(vocabulary: int, hidden: int, layers: int, context: int) -> dict[str, Any]:
+    heads = hidden // _HEAD_DIM
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "head_dim": _HEAD_DIM,
+        "max_position_embeddings": context,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0},  # contexts are short
+        "initializer_range": 0.06,  # the usual 0.02 is for widths of thousands
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "dtype": "float32",
+    }
 
 
 @contextlib.contextmanager

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from agentgym.errors import RecipeError
 from agentgym.evaluate import WorldOptions, play_plan
 from agentgym.registry import make_policy
 from agentgym.rollout import Episode
-from agentgym.train.batch import MicroBatch, TokenSequence, collate, weigh
+from agentgym.train.batch import MicroBatch, TokenSequence, collate
 from agentgym.train.checkpoint import writing_directory
 from agentgym.train.config import Recipe
 from agentgym.train.curriculum import TaskStream
@@ -40,7 +42,8 @@ def prepare_model(recipe: Recipe, stream: TaskStream, log: RunLog) -> Path:
     if warm.exists():
         return warm
     settings = recipe.warmstart
-    shown = _play(recipe, "expert", stream.demonstrations(settings.episodes)) if settings.episodes else []
+    expert = make_policy("expert", mistakes=settings.mistakes)
+    shown = _play(recipe, expert, stream.demonstrations(settings.episodes), "the expert plays")
     base = _make_tiny(recipe, stream, shown) if recipe.model.name == "tiny" else resolve_model(recipe.model.name)
     if not settings.episodes:
         return base
@@ -48,6 +51,7 @@ def prepare_model(recipe: Recipe, stream: TaskStream, log: RunLog) -> Path:
         base,
         LearnerConfig(
             learning_rate=settings.learning_rate,
+            optimizer=settings.optimizer,
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,
             autocast=recipe.model.dtype == "bfloat16",
@@ -63,23 +67,31 @@ def prepare_model(recipe: Recipe, stream: TaskStream, log: RunLog) -> Path:
             "what goes wrong with `agentgym run ENV_ID --policy expert`, or set warmstart.only_successes = false"
         )
     renderer = ChatRenderer(load_tokenizer(base))
-    sequences = [demonstration(t, renderer, recipe.sampling.context) for t in learned]
+    if settings.imitate_mistakes:
+        learned = [replace(t, turns=tuple(replace(turn, mistake=False) for turn in t.turns)) for t in learned]
+    sequences = [demonstration(t, renderer, recipe.sampling.context, settings.observation_weight) for t in learned]
     _fit(learner, [s for s in sequences if s.sampled_tokens], recipe, log)
     with writing_directory(warm) as unfinished:
         learner.save_model(unfinished)
     return warm
 
 
-def demonstration(trajectory: Trajectory, renderer: ChatRenderer, context: int) -> TokenSequence:
-    """Tokenise a dialogue: actions and their ends of turn are learned, what the environment says is not.
+def demonstration(
+    trajectory: Trajectory, renderer: ChatRenderer, context: int, observation_weight: float = 0.0
+) -> TokenSequence:
+    """Tokenise a dialogue; each token's ``advantage`` is its share of the loss.
+
+    That share is 1 for actions and their ends of turn, ``observation_weight`` for what the environment says, and 0
+    for mistakes; ``sampled`` are the tokens with a share.
 
     Args:
         trajectory: Played by a policy without tokens.
         renderer: As the sampler's, so that the model meets what it was shown.
         context: Longest sequence; turns that do not fit are left out.
+        observation_weight: From 0 to 1.
     """
     ids: list[int] = []
-    sampled: list[bool] = []
+    shares: list[float] = []
     for number, turn in enumerate(trajectory.turns):
         if number == 0:
             prompt = renderer.opening_ids(trajectory.system_prompt, turn.observation)
@@ -89,9 +101,11 @@ def demonstration(trajectory: Trajectory, renderer: ChatRenderer, context: int) 
         if len(ids) + len(prompt) + len(action) > context:
             break
         ids += prompt + action
-        sampled += [False] * len(prompt) + [True] * len(action)
+        shares += [observation_weight] * len(prompt) + [0.0 if turn.mistake else 1.0] * len(action)
+    share = np.array(shares, dtype=np.float32)
+    share[:1] = 0.0  # nothing stands before the first token to predict it from
     nothing = np.zeros(len(ids), dtype=np.float32)
-    return TokenSequence(np.array(ids, dtype=np.int64), np.array(sampled, dtype=bool), nothing, nothing, nothing)
+    return TokenSequence(np.array(ids, dtype=np.int64), share > 0, nothing, nothing, share)
 
 
 def cosine(step: int, steps: int, warmup: float, floor: float = 0.1) -> float:
@@ -113,16 +127,18 @@ def _fit(learner: Learner, sequences: Sequence[TokenSequence], recipe: Recipe, l
         for step, chosen in enumerate(bar):
             started_s = time.perf_counter()
             rate = learner.set_learning_rate(cosine(step, len(plan), settings.warmup))
-            batch = collate(weigh(chosen, "token_mean"))
-            result = learner.step([batch], lambda batch: _negative_log_likelihood(learner, batch))
+            batch = collate(chosen)
+            lesson = _Lesson(learner)
+            result = learner.step([batch], lesson.loss)
             took_s = time.perf_counter() - started_s
             tokens = int(batch.ids.numel())
-            bar.set_postfix(loss=f"{result.loss:.3f}", refresh=False)
+            bar.set_postfix(loss=f"{lesson.action_loss:.3f}", refresh=False)
             log.write(
                 "warmstart",
                 step + 1,
                 {
-                    "loss": result.loss,
+                    "loss": lesson.action_loss,
+                    "loss/all": result.loss,
                     "grad_norm": result.grad_norm,
                     "learning_rate": rate,
                     "tokens/trained": tokens,
@@ -133,8 +149,18 @@ def _fit(learner: Learner, sequences: Sequence[TokenSequence], recipe: Recipe, l
             )
 
 
-def _negative_log_likelihood(learner: Learner, batch: MicroBatch) -> torch.Tensor:
-    return -(learner.logprobs(batch) * batch.weights.to(learner.device)).sum()
+class _Lesson:
+    """The loss of a batch: the mean over its tokens by their shares; and that of its actions alone, in nats a token."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        self.action_loss = math.nan
+
+    def loss(self, batch: MicroBatch) -> torch.Tensor:
+        surprise = -self._learner.logprobs(batch)
+        shares = batch.advantages.to(surprise.device)
+        self.action_loss = float(surprise.detach()[shares == 1].mean())
+        return (surprise * shares).sum() / shares.sum()
 
 
 def _batches(
@@ -159,7 +185,9 @@ def _make_tiny(recipe: Recipe, stream: TaskStream, shown: Sequence[Trajectory]) 
         return target
     tiny = recipe.model.tiny
     # Random play meets what the expert never sees: refusals, objects that it has no use for.
-    wandered = _play(recipe, "random", stream.demonstrations(tiny.vocabulary_episodes, salt=4))
+    wandered = _play(
+        recipe, make_policy("random"), stream.demonstrations(tiny.vocabulary_episodes, salt=4), "random play for words"
+    )
     if not shown and not wandered:
         raise RecipeError("model 'tiny' learns its words from episodes: set warmstart.episodes")
     return build_tiny(
@@ -181,11 +209,13 @@ def _texts(trajectories: Iterable[Trajectory]) -> Iterable[str]:
             yield turn.action
 
 
-def _play(recipe: Recipe, policy_name: str, plan: Sequence[Episode]) -> list[Trajectory]:
+def _play(recipe: Recipe, policy: Any, plan: Sequence[Episode], purpose: str) -> list[Trajectory]:
+    """Play without a model: one process per core, since here the worlds are all the work."""
     if not plan:
         return []
-    policy: Any = make_policy(policy_name)
-    return asyncio.run(play_plan(plan, policy, world_options(recipe)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    tqdm.write(f"{purpose}: {len(plan)} episodes")
+    return asyncio.run(play_plan(plan, policy, replace(world_options(recipe), concurrency=cores, workers="process")))
 
 
 def world_options(recipe: Recipe) -> WorldOptions:

@@ -10,7 +10,7 @@ from agentgym import Move
 from agentgym.actions import COMMAND_TOOL, make_action_format
 from agentgym.errors import ActionParseError, UnknownNameError
 
-FORMATS = ("plain", "tag", "json")
+FORMATS = ("plain", "thought", "tag", "json")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -34,6 +34,10 @@ def test_any_text_parses_or_is_refused(name: str, text: str) -> None:
     ("name", "text", "command"),
     [
         ("plain", "\n  look \n", "look"),
+        ("thought", "no mug here > go to shelf 2", "go to shelf 2"),
+        ("thought", "a > b > look", "look"),
+        ("thought", "> look", "look"),
+        ("thought", "look", "look"),
         ("tag", "I think… <action>look</action>", "look"),
         ("tag", "<action>go</action> no: <action>look</action>", "look"),
         ("tag", "<action>go <action>look</action>", "look"),
@@ -50,6 +54,8 @@ def test_moves_are_read(name: str, text: str, command: str) -> None:
     [
         ("plain", " \n ", "empty"),
         ("plain", "look\ngo", "2 lines"),
+        ("thought", "no mug here >", "empty"),
+        ("thought", "no mug here > look\ngo", "2 lines"),
         ("tag", "look", "<action>"),
         ("tag", "<action>look", "<action>"),
         ("json", "look", "No JSON object"),
@@ -66,6 +72,20 @@ def test_moves_are_read(name: str, text: str, command: str) -> None:
 def test_refusals_say_what_is_wrong(name: str, text: str, says: str) -> None:
     with pytest.raises(ActionParseError, match=says):
         make_action_format(name).parse(text)
+
+
+@pytest.mark.parametrize("name", ["thought", "tag"])
+def test_thoughts_are_written_and_never_carried_out(name: str) -> None:
+    action_format = make_action_format(name)
+    text = action_format.render(Move(command="look", thought="nothing here"))
+    assert "nothing here" in text
+    assert action_format.parse(text).command == "look"
+
+
+def test_thoughts_are_read_back() -> None:
+    action_format = make_action_format("thought")
+    move = Move(command="go to shelf 2", thought="find mug, hold nothing")
+    assert action_format.parse(action_format.render(move)) == move
 
 
 def test_tools_are_named_in_the_instructions() -> None:

@@ -148,7 +148,7 @@ class HouseholdEnv(AgentEnv):
         return self._task_sets[key]
 
     def expert_move(self) -> Move:
-        """Return the scripted expert's next command; ``look`` where it knows no way on.
+        """Return the scripted expert's next command with a thought; ``look`` where it knows no way on.
 
         Raises:
             UsageError: No game is being played.
@@ -156,8 +156,11 @@ class HouseholdEnv(AgentEnv):
         if self._expert is None or self._engine is None:
             raise UsageError("no game is being played: call reset() first")
         with _ENGINE_LOCK:
-            command = self._expert.next_command(self._beliefs())
-        return Move(command=command if command in self._engine.state["admissible_commands"] else "look")
+            known = self._beliefs()
+            command = self._expert.next_command(known)
+            if command not in self._engine.state["admissible_commands"]:
+                command = "look"
+            return Move(command=command, thought=self._expert.think(known, command))
 
     def close(self) -> None:
         """Free the engine."""

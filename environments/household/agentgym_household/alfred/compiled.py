@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import sys
 import threading
@@ -161,13 +162,20 @@ def weigh(fact: Proposition) -> int:
 
 
 def _translate(domain: str, problem: str) -> tuple[Any, str]:
-    """Translate PDDL to SAS. Fast Downward's translator uses ``sys.argv``, ``sys.stdout`` and module globals."""
+    """Translate PDDL to SAS. Fast Downward's translator uses ``sys.argv``, ``sys.stdout`` and module globals.
+
+    It makes a million small objects and no cycles worth a collection: without the collector it takes half the time.
+    """
     with _translating:
         argv = sys.argv
+        collecting = gc.isenabled()
+        gc.disable()
         try:
             task, sas = fast_downward.pddl2sas(domain, problem)
         finally:
             sys.argv = argv
+            if collecting:
+                gc.enable()
     return task, sas
 
 

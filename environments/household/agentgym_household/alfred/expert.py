@@ -45,6 +45,15 @@ class Expert:
             return self._put_away(known)
         return self._fetch(known, spare=place)
 
+    def think(self, known: Beliefs, command: str) -> str:
+        """Say in a line what the command rests on: the task, where one stands, what one holds and has in sight."""
+        goal = self.goal
+        task = goal.treatment or ("light" if goal.lamp else "two" if goal.count == 2 else "put")
+        at = next(iter(known.here), "nowhere")
+        seen = command.removeprefix("take ").partition(" from ")[0] if command.startswith("take ") else "nothing"
+        aim = f"{task} {goal.target} for {goal.receptacle or goal.lamp}"
+        return f"{aim}, at {at}, hold {known.held or 'nothing'}, see {seen}"
+
     def _look_under_lamp(self, known: Beliefs) -> str:
         if kind_of(known.held) != self.goal.target:
             return self._put_away(known) if known.held else self._fetch(known, spare="")
