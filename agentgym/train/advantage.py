@@ -1,8 +1,8 @@
 """Advantages of the GRPO family: what each turn of a group of episodes was worth. Pure numpy.
 
 An estimator sees one group, i.e. episodes of one task from one initial state, with one reward per turn, and returns
-one advantage per turn. Those here give every turn of an episode the same. Others are found in the entry-point group
-``agentgym.advantages``.
+one advantage per turn. ``grpo``, ``dr_grpo`` and ``rloo`` give every turn of an episode the same, ``gigpo`` tells
+turns apart. Others are found in the entry-point group ``agentgym.advantages``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,64 @@ def rloo(group: Sequence[Trajectory], rewards: Sequence[Array]) -> list[Array]:
     return _per_episode(group, rewards, lambda returns: (returns - returns.mean()) * len(returns) / (len(returns) - 1))
 
 
-ADVANTAGES: dict[str, AdvantageEstimator] = {"grpo": grpo, "dr_grpo": dr_grpo, "rloo": rloo}
+def gigpo(
+    group: Sequence[Trajectory],
+    rewards: Sequence[Array],
+    *,
+    discount: float = 0.95,
+    step_weight: float = 1.0,
+    deviation: bool = True,
+    across_steps: bool = False,
+    epsilon: float = 1e-6,
+) -> list[Array]:
+    """Add to the episode's advantage that of each turn among the turns that met the same state (GiGPO, 2505.10978).
+
+    A turn's return is the discounted sum of the rewards from it on. Turns of the group with equal ``state_key``, of
+    one episode or of several, are compared with each other; one that stands alone gets 0. So a step back to where one
+    was costs, though the episode may be won.
+
+    Args:
+        group: Episodes of one task.
+        rewards: One array of shape ``(turns,)`` per episode.
+        discount: Of later rewards.
+        step_weight: Of the turn's part.
+        deviation: Divide both parts by the sample deviation of what they are compared with.
+        across_steps: Take the episode's mean and deviation over all turns, as the released code does, so that a longer
+            episode counts more; the paper takes them over episodes.
+        epsilon: Added to the deviations.
+
+    Raises:
+        UsageError: A turn has no ``state_key``.
+    """
+
+    def compare(values: Array, among: Array) -> Array:
+        if len(among) < 2:
+            return np.zeros_like(values)
+        spread = among.std(ddof=1) + epsilon if deviation else 1.0
+        centred: Array = (values - among.mean()) / spread
+        return centred
+
+    returns = group_returns(group, rewards)
+    scored = [i for i in np.flatnonzero(np.isfinite(returns)) if len(rewards[i])]
+    advantages = [np.zeros(len(own)) for own in rewards]
+    if not scored:
+        return advantages
+    among = np.concatenate([np.full(len(rewards[i]) if across_steps else 1, returns[i]) for i in scored])
+    places = [(i, turn) for i in scored for turn in range(len(rewards[i]))]
+    anchors: dict[str, list[tuple[int, int]]] = {}
+    for i, turn in places:
+        anchors.setdefault(_state_key(group[i], turn), []).append((i, turn))
+    later = {i: _discounted(rewards[i], discount) for i in scored}
+    for i in scored:
+        advantages[i] += compare(returns[i : i + 1], among)
+    for met in anchors.values():
+        values = np.array([later[i][turn] for i, turn in met])
+        for (i, turn), value in zip(met, compare(values, values), strict=True):
+            advantages[i][turn] += step_weight * value
+    return advantages
+
+
+ADVANTAGES: dict[str, AdvantageEstimator] = {"grpo": grpo, "dr_grpo": dr_grpo, "rloo": rloo, "gigpo": gigpo}
 
 
 def find_advantage(name: str) -> AdvantageEstimator:
@@ -94,6 +151,24 @@ def is_tied(returns: Array) -> bool:
     """Say whether a group teaches nothing: fewer than two returns that could be scored, or all equal."""
     scored = returns[np.isfinite(returns)]
     return len(scored) < 2 or bool(np.ptp(scored) <= 1e-12 * max(1.0, float(np.abs(scored).max())))
+
+
+def _discounted(rewards: Array, discount: float) -> Array:
+    returns = np.zeros(len(rewards))
+    following = 0.0
+    for turn in reversed(range(len(rewards))):
+        returns[turn] = following = rewards[turn] + discount * following
+    return returns
+
+
+def _state_key(trajectory: Trajectory, turn: int) -> str:
+    key = trajectory.turns[turn].state_key
+    if not key:
+        raise UsageError(
+            f"gigpo compares turns that met the same state, but turn {turn} of {trajectory.task_id!r} "
+            f"({trajectory.env_id}) has no state_key; let the environment give one, or take another advantage"
+        )
+    return key
 
 
 def _per_episode(

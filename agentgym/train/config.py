@@ -134,7 +134,7 @@ class GrpoSection(Section):
         tasks_per_update: Groups per batch.
         group_size: Episodes per group, at least 2.
         learning_rate: Of AdamW, after ``warmup_updates`` updates of linear rise.
-        advantage: ``grpo``, ``dr_grpo``, ``rloo``, or a name of the entry-point group ``agentgym.advantages``.
+        advantage: ``grpo``, ``dr_grpo``, ``rloo``, ``gigpo``, or a name of the entry points ``agentgym.advantages``.
         advantage_kwargs: Arguments of the estimator.
         aggregation: How token losses become one: ``token_mean`` (DAPO), ``seq_mean_token_mean`` (GRPO),
             ``seq_mean_token_sum``, ``constant`` (Dr.GRPO: sum over episodes times ``constant_length``).

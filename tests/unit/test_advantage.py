@@ -27,7 +27,7 @@ VECTORS = [
 
 
 def episode(rewards: Sequence[float], ended: str = "terminated") -> Trajectory:
-    turns = tuple(Turn("see", "do", reward_terms={"r": reward}) for reward in rewards)
+    turns = tuple(Turn("see", "do", reward_terms={"r": reward}, state_key=f"{i}") for i, reward in enumerate(rewards))
     return Trajectory("tests/Any-v0", "task", "train", turns=turns, ended=ended)
 
 
@@ -95,3 +95,55 @@ def test_invalid_actions_may_cost() -> None:
 def test_unknown_names_are_told() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'grpo'"):
         find_advantage("grpp")
+
+
+# Figures of the method's authors (and of their released code where it differs from the paper).
+WALKS = [("ABC", [0, 0, 10.0]), ("ABD", [0, 0, 0.0])]
+GIGPO_VECTORS = [
+    (WALKS, {"deviation": False}, [[9.5125, 9.75, 5.0], [-9.5125, -9.75, -5.0]]),
+    (WALKS, {}, [[1.414213352, 1.414213357, 0.707106681], [-1.414213352, -1.414213357, -0.707106681]]),
+    (WALKS, {"across_steps": True}, [[1.619977, 1.619977, 0.912871], [-1.619977, -1.619977, -0.912871]]),
+    (
+        [("AAB", [0, 0, 1.0]), ("AB", [0, 1.0])],
+        {"deviation": False, "discount": 0.5},
+        [[-0.166666667, 0.083333333, 0.0], [0.083333333, 0.0]],
+    ),
+]
+
+
+def walk(states: str, rewards: Sequence[float]) -> Trajectory:
+    turns = tuple(
+        Turn("see", "do", reward_terms={"r": reward}, state_key=state)
+        for state, reward in zip(states, rewards, strict=True)
+    )
+    return Trajectory("tests/Any-v0", "task", "train", turns=turns)
+
+
+@pytest.mark.parametrize(("walks", "kwargs", "expected"), GIGPO_VECTORS)
+def test_gigpo_vectors(
+    walks: list[tuple[str, list[float]]], kwargs: dict[str, float], expected: list[list[float]]
+) -> None:
+    advantages = estimate("gigpo", [walk(*one) for one in walks], **kwargs)
+    for own, values in zip(advantages, expected, strict=True):
+        assert own == pytest.approx(values, abs=1e-5)
+
+
+def test_gigpo_without_weight_is_grpo() -> None:
+    group = [walk("AB", [0, 1.0]), walk("ABCD", [0, 0, 0, 0.0]), walk("A", [1.0])]
+    for own, plain in zip(estimate("gigpo", group, step_weight=0.0), estimate("grpo", group), strict=True):
+        assert own == pytest.approx(plain)
+
+
+def test_gigpo_needs_states() -> None:
+    bare = Trajectory("tests/Any-v0", "lonely", "train", turns=(Turn("see", "do"),))
+    with pytest.raises(UsageError, match=r"turn 0 of 'lonely' \(tests/Any-v0\) has no state_key"):
+        estimate("gigpo", [bare, bare])
+
+
+def test_gigpo_leaves_out_what_cannot_be_scored() -> None:
+    group = [walk("AB", [0, 1.0]), walk("AC", [0, 0.0])]
+    broken = episode([5.0, 5.0], ended="infrastructure")
+    with_broken = estimate("gigpo", [*group, broken])
+    for own, alone in zip(with_broken, estimate("gigpo", group), strict=False):
+        assert own == pytest.approx(alone)
+    assert with_broken[2] == pytest.approx([0, 0])

@@ -46,6 +46,24 @@ def test_expert_wins_every_episode_in_order(guess_id: str) -> None:
     assert all(t.success and t.episode_return == 1.0 and t.ended == "terminated" for t in played)
 
 
+def test_an_expert_that_errs_marks_its_mistakes(guess_id: str) -> None:
+    policy = agentgym.make_policy("expert", mistakes=0.5)
+    played = play(guess_id, policy, episodes(10))
+    turns = [turn for trajectory in played for turn in trajectory.turns]
+    assert 0 < sum(turn.mistake for turn in turns) < len(turns)
+    right = {trajectory.task_id[-1] for trajectory in played}
+    assert all(turn.mistake or turn.action in right for turn in turns)
+    assert [t.action for trajectory in play(guess_id, policy, episodes(10)) for t in trajectory.turns] == [
+        turn.action for turn in turns
+    ], "the same seeds, the same slips"
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 2.0])
+def test_a_share_of_mistakes_is_a_share(share: float) -> None:
+    with pytest.raises(UsageError, match="from 0 to below 1"):
+        agentgym.make_policy("expert", mistakes=share)
+
+
 def test_spans_lay_out_the_tokens(guess_id: str) -> None:
     (played,) = play(guess_id, Scripted(lambda d: str(9 - d.turn)), [Episode("e", "valid", "valid/7")])
     assert [turn.span for turn in played.turns] == [(1, 3), (5, 7), (10, 12)]

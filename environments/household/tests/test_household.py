@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -13,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agentgym import make_policy
 from agentgym.errors import UnknownNameError, UsageError
+from agentgym.evaluate import WorldOptions, plan_episodes, play_plan
 from agentgym_household.alfred.engine import MemoPddlEnv, read_game
 from agentgym_household.alfred.errors import GameFileError
 from agentgym_household.alfred.generate import SPLITS, draw_recipe, generate_game
@@ -218,3 +221,37 @@ def test_own_games_are_filtered_and_an_empty_set_is_refused(tmp_path: Path, monk
         HouseholdEnv().task_set("valid_unseen")
     with pytest.raises(GameFileError, match="is no folder"):
         HouseholdEnv(data_dir=tmp_path / "absent")
+
+
+@pytest.mark.parametrize("style", ["oracle", "searching"])
+def test_expert_errs_recovers_and_thinks_aloud(style: str) -> None:
+    kwargs = {"data_dir": "generated", "expert": style, "action_format": "thought", "system_prompt": ""}
+    options = WorldOptions(concurrency=2, env_kwargs=kwargs)
+    plan = plan_episodes("agentgym/Household-v0", "train", 12, 0, kwargs)
+    for mistakes in (0.0, 0.25):
+        played = asyncio.run(play_plan(plan, make_policy("expert", mistakes=mistakes), options))
+        turns = [turn for trajectory in played for turn in trajectory.turns]
+        erred = sum(turn.mistake for turn in turns) / len(turns)
+        assert abs(erred - mistakes) < 0.12
+        assert sum(bool(t.success) for t in played) >= 11
+        assert not any(turn.invalid_action for turn in turns)
+        for trajectory in played:
+            assert trajectory.system_prompt == ""
+            kind = trajectory.task_id.split("-")[1].lower()
+            assert all(kind in turn.action.rpartition(">")[0] for turn in trajectory.turns)
+    assert any(turn.mistake and not turn.executable for turn in turns), "some slips are refused by the world"
+
+
+def test_thought_names_what_is_held_and_where() -> None:
+    env = HouseholdEnv(data_dir="generated", expert="searching")
+    _, info = env.reset(seed=0)
+    assert env.expert_move().thought.endswith("at nowhere, hold nothing, see nothing")
+    while "success" not in info:
+        move = env.expert_move()
+        _, _, _, _, info = env.step(move.command)
+        if move.command.startswith("take "):
+            thing, place = move.command.removeprefix("take ").split(" from ")
+            assert move.thought.endswith(f"at {place}, hold nothing, see {thing}")
+            assert f"hold {thing}," in env.expert_move().thought
+            break
+    env.close()
