@@ -98,6 +98,8 @@ class WarmstartSection(Section):
 
     Attributes:
         episodes: Expert episodes on train tasks.
+        workers: Where the expert plays: in threads as training does, or one ``process`` per core, which worlds that
+            are slow in Python are worth; the environment must then come from an installed pack.
         epochs: Passes over them.
         learning_rate: Its peak; it falls to a tenth in a cosine.
         optimizer: ``adamw``, or ``muon``, which needs fewer steps to train a small model from scratch.
@@ -113,6 +115,7 @@ class WarmstartSection(Section):
     """
 
     episodes: NonNegativeInt = 0
+    workers: Literal["thread", "process"] = "thread"
     epochs: PositiveInt = 3
     learning_rate: PositiveFloat = 1e-3
     optimizer: Literal["adamw", "muon"] = "adamw"

@@ -210,12 +210,15 @@ def _texts(trajectories: Iterable[Trajectory]) -> Iterable[str]:
 
 
 def _play(recipe: Recipe, policy: Any, plan: Sequence[Episode], purpose: str) -> list[Trajectory]:
-    """Play without a model: one process per core, since here the worlds are all the work."""
+    """Play without a model, so that the worlds are all the work."""
     if not plan:
         return []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    options = world_options(recipe)
+    if recipe.warmstart.workers == "process":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        options = replace(options, concurrency=cores, workers="process")
     tqdm.write(f"{purpose}: {len(plan)} episodes")
-    return asyncio.run(play_plan(plan, policy, replace(world_options(recipe), concurrency=cores, workers="process")))
+    return asyncio.run(play_plan(plan, policy, options))
 
 
 def world_options(recipe: Recipe) -> WorldOptions:
