@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -153,14 +152,18 @@ class HouseholdEnv(AgentEnv):
         Raises:
             UsageError: No game is being played.
         """
+        with _ENGINE_LOCK:
+            expert, known, command = self._consult()
+            return Move(command=command, thought=expert.think(known, command))
+
+    def _consult(self) -> tuple[Expert, Beliefs, str]:
+        """Return the expert, what it holds true, and its next command."""
         if self._expert is None or self._engine is None:
             raise UsageError("no game is being played: call reset() first")
-        with _ENGINE_LOCK:
-            known = self._beliefs()
-            command = self._expert.next_command(known)
-            if command not in self._engine.state["admissible_commands"]:
-                command = "look"
-            return Move(command=command, thought=self._expert.think(known, command))
+        known = self._beliefs()
+        command = self._expert.next_command(known)
+        possible = command in self._engine.state["admissible_commands"]
+        return self._expert, known, command if possible else "look"
 
     def close(self) -> None:
         """Free the engine."""
@@ -213,8 +216,7 @@ class HouseholdEnv(AgentEnv):
         )
         state = engine.reset()
         self._goal = read_goal(engine._game_data["pddl_problem"])
-        seed = int.from_bytes(hashlib.sha256(task.id.encode()).digest()[:4], "big")
-        self._expert, self._reader = Expert(self._goal, seed), Reader(state.feedback)
+        self._expert, self._reader = Expert(self._goal), Reader(state.feedback)
         return Opening(state.feedback, engine.state_key, state["admissible_commands"], self._privileged())
 
     def _move_alone(self, move: Move) -> Transition:
@@ -244,11 +246,12 @@ class HouseholdEnv(AgentEnv):
         assert self._reader is not None
         if self.expert == "searching":
             return self._reader.beliefs
-        return read_facts(self._engine._pddl_state.facts, self._engine._compiled.names)  # type: ignore[union-attr]
+        assert self._engine._pddl_state is not None
+        assert self._engine._compiled is not None
+        return read_facts(self._engine._pddl_state.facts, self._engine._compiled.names)
 
     def _privileged(self) -> Mapping[str, Any]:
-        goal = self._goal
-        return {"goal": repr(goal), "expert_move": self.expert_move().command} if goal else {}
+        return {"goal": repr(self._goal), "expert_move": self._consult()[2]}
 
 
 def read_command(command: str) -> str:

@@ -245,7 +245,7 @@ def test_expert_errs_recovers_and_thinks_aloud(style: str) -> None:
 def test_thought_names_what_is_held_and_where() -> None:
     env = HouseholdEnv(data_dir="generated", expert="searching")
     _, info = env.reset(seed=0)
-    assert env.expert_move().thought.endswith("at nowhere, hold nothing, see nothing")
+    assert ", at nowhere, hold nothing, see nothing, search " in env.expert_move().thought
     while "success" not in info:
         move = env.expert_move()
         _, _, _, _, info = env.step(move.command)
@@ -254,4 +254,22 @@ def test_thought_names_what_is_held_and_where() -> None:
             assert move.thought.endswith(f"at {place}, hold nothing, see {thing}")
             assert f"hold {thing}," in env.expert_move().thought
             break
+    env.close()
+
+
+def test_searching_expert_plans_once_and_keeps_to_its_plan() -> None:
+    env = HouseholdEnv(data_dir="generated", expert="searching", task_types=["pick_heat_then_place_in_recep"])
+    lengths = []
+    for seed in range(8):
+        env.reset(seed=seed)
+        _, _, planned = env.expert_move().thought.partition(", search ")
+        visited = []
+        while (move := env.expert_move()).command.startswith(("go to ", "open ")):
+            assert not visited or "search" not in move.thought
+            if move.command.startswith("go to "):
+                visited.append(move.command.removeprefix("go to "))
+            env.step(move.command)
+        assert visited[:8] == planned.split(", ")[: len(visited)]
+        lengths.append(len(visited))
+    assert max(lengths) > 2, "some search takes more than a glance"
     env.close()

@@ -14,6 +14,7 @@ from agentgym_household.alfred.goal import Goal
 from agentgym_household.alfred.likelihood import order_places, rate
 
 STYLES = ("oracle", "searching")
+_PLANNED = 8  # places that the first thought names
 
 
 class Expert:
@@ -21,12 +22,10 @@ class Expert:
 
     Args:
         goal: What the game asks for.
-        seed: Draws the order among places that are equally likely.
     """
 
-    def __init__(self, goal: Goal, seed: int = 0) -> None:
+    def __init__(self, goal: Goal) -> None:
         self.goal = goal
-        self._seed = seed
 
     def next_command(self, known: Beliefs) -> str:
         """Return the command to say now; ``look`` if nothing is left to try."""
@@ -52,7 +51,10 @@ class Expert:
         at = next(iter(known.here), "nowhere")
         seen = command.removeprefix("take ").partition(" from ")[0] if command.startswith("take ") else "nothing"
         aim = f"{task} {goal.target} for {goal.receptacle or goal.lamp}"
-        return f"{aim}, at {at}, hold {known.held or 'nothing'}, see {seen}"
+        thought = f"{aim}, at {at}, hold {known.held or 'nothing'}, see {seen}"
+        if known.contents or seen != "nothing":
+            return thought
+        return f"{thought}, search {', '.join(order_places(known.receptacles, goal.target)[:_PLANNED])}"
 
     def _look_under_lamp(self, known: Beliefs) -> str:
         if kind_of(known.held) != self.goal.target:
@@ -109,7 +111,7 @@ class Expert:
 
     def _search(self, known: Beliefs, kind: str) -> str:
         """Look into the likeliest place that was not seen into yet."""
-        order = order_places(known.receptacles, kind, self._seed)
+        order = order_places(known.receptacles, kind)
         unseen = [place for place in order if place not in known.contents]
         if not unseen:
             known.contents.clear()  # it was overlooked or moved: begin again

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 from agentgym_household.alfred.alfworld_data import read_constants
@@ -26,11 +25,9 @@ def rate(receptacle_kind: str, thing_kind: str) -> int:
     return _PRIOR.get(receptacle_kind, 1) if (receptacle_kind, thing_kind) in _belonging() else 0
 
 
-def order_places(receptacles: Sequence[str], thing_kind: str, seed: int) -> list[str]:
-    """Return the places in the order in which to search them, ties in an order drawn by the seed."""
-    chance = random.Random(f"{seed}:{thing_kind}")
-    shuffled = [(chance.random(), name) for name in receptacles]
-    return [name for _, name in sorted(shuffled, key=lambda pair: (-rate(kind_of(pair[1]), thing_kind), pair[0]))]
+def order_places(receptacles: Sequence[str], thing_kind: str) -> list[str]:
+    """Return the places in the order in which to search them, likelier ones first, ties as the room lists them."""
+    return sorted(receptacles, key=lambda name: -rate(kind_of(name), thing_kind))
 
 
 _pairs: set[tuple[str, str]] = set()
