@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -180,12 +180,12 @@ def make_action_format(name: str, tools: tuple[Mapping[str, Any], ...] = ()) -> 
     Raises:
         UnknownNameError: There is no such format.
     """
-    if name == "plain":
-        return PlainCommand()
-    if name == "thought":
-        return ThoughtCommand()
-    if name == "tag":
-        return TaggedCommand()
-    if name == "json":
-        return ToolCall(tools or (COMMAND_TOOL,))
-    raise UnknownNameError("action format", name, ("plain", "thought", "tag", "json"))
+    makers: dict[str, Callable[[], ActionFormat]] = {
+        "plain": PlainCommand,
+        "thought": ThoughtCommand,
+        "tag": TaggedCommand,
+        "json": lambda: ToolCall(tools or (COMMAND_TOOL,)),
+    }
+    if name not in makers:
+        raise UnknownNameError("action format", name, makers)
+    return makers[name]()

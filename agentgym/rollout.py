@@ -151,7 +151,7 @@ async def _open(record: _Record, lane: Lane) -> None:
     base: AgentEnv = await lane.call(lambda env: env.unwrapped)
 
     async def expert() -> Move:
-        move: Move = await lane.call(lambda env: env.unwrapped.expert_move())  # type: ignore[attr-defined]
+        move: Move = await lane.call(lambda _: base.expert_move())
         return move
 
     record.task, record.privileged = dict(info["task"]), dict(info.get("privileged", {}))

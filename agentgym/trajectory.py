@@ -31,7 +31,7 @@ class Turn:
         state_key: State of the world *before* the action; the anchor of step-level estimators.
         executable: The action acted on the world.
         invalid_action: The text was no move.
-        mistake: Said wrong on purpose, to show how to recover; never imitated.
+        mistake: A slip on purpose, to show how to recover; imitated only where a recipe asks for it.
         policy_s: Seconds that the policy took.
         env_s: Seconds that the environment took.
     """

@@ -58,7 +58,7 @@ def _add_play_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, help="how many tasks (default: 100, or the whole split if smaller)")
     parser.add_argument("--seed", type=int, default=0, help="root of the episodes' seeds (default: 0)")
     parser.add_argument("--concurrency", type=int, default=8, help="episodes in flight (default: 8)")
-    parser.add_argument("--action-format", help="how actions are written: plain, tag or json")
+    parser.add_argument("--action-format", help="how actions are written: plain, thought, tag or json")
     parser.add_argument(
         "--workers",
         default="thread",

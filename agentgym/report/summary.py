@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from agentgym.errors import UsageError
 from agentgym.evaluate import compare, summarize
+from agentgym.machine import usable_cores
 from agentgym.report.record import EvalPoint, RunRecord, number, series, total
 from agentgym.stats import Interval
 
@@ -63,7 +64,7 @@ def rerun_command(run: RunRecord) -> str:
 
 def machine_size() -> str:
     """Describe the machine that this code runs on, e.g. ``2 CPU cores and 24 GB of memory``."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     size = f"{cores} CPU core{'s' if cores != 1 else ''}"
     try:
         memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9

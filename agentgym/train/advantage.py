@@ -28,14 +28,7 @@ AdvantageEstimator = Callable[..., list[Array]]
 
 def grpo(group: Sequence[Trajectory], rewards: Sequence[Array], *, epsilon: float = 1e-6) -> list[Array]:
     """Standardise returns with the group's sample deviation (GRPO, arXiv 2402.03300; epsilon as in verl)."""
-
-    def standardise(returns: Array) -> Array:
-        deviation = returns.std(ddof=1)
-        if deviation < 1e-12 * max(1.0, float(np.abs(returns).max())):  # a tie, up to rounding of the mean
-            return np.zeros_like(returns)
-        return (returns - returns.mean()) / (deviation + epsilon)
-
-    return _per_episode(group, rewards, standardise)
+    return _per_episode(group, rewards, lambda returns: _compare(returns, returns, epsilon))
 
 
 def dr_grpo(group: Sequence[Trajectory], rewards: Sequence[Array]) -> list[Array]:
@@ -77,30 +70,22 @@ def gigpo(
     Raises:
         UsageError: A turn has no ``state_key``.
     """
-
-    def compare(values: Array, among: Array) -> Array:
-        if len(among) < 2:
-            return np.zeros_like(values)
-        spread = among.std(ddof=1) + epsilon if deviation else 1.0
-        centred: Array = (values - among.mean()) / spread
-        return centred
-
     returns = group_returns(group, rewards)
     scored = [i for i in np.flatnonzero(np.isfinite(returns)) if len(rewards[i])]
     advantages = [np.zeros(len(own)) for own in rewards]
     if not scored:
         return advantages
     among = np.concatenate([np.full(len(rewards[i]) if across_steps else 1, returns[i]) for i in scored])
-    places = [(i, turn) for i in scored for turn in range(len(rewards[i]))]
     anchors: dict[str, list[tuple[int, int]]] = {}
-    for i, turn in places:
-        anchors.setdefault(_state_key(group[i], turn), []).append((i, turn))
-    later = {i: _discounted(rewards[i], discount) for i in scored}
+    later: dict[int, Array] = {}
     for i in scored:
-        advantages[i] += compare(returns[i : i + 1], among)
+        advantages[i] += _compare(returns[i : i + 1], among, epsilon, deviation)
+        later[i] = _discounted(rewards[i], discount)
+        for turn in range(len(rewards[i])):
+            anchors.setdefault(_state_key(group[i], turn), []).append((i, turn))
     for met in anchors.values():
         values = np.array([later[i][turn] for i, turn in met])
-        for (i, turn), value in zip(met, compare(values, values), strict=True):
+        for (i, turn), value in zip(met, _compare(values, values, epsilon, deviation), strict=True):
             advantages[i][turn] += step_weight * value
     return advantages
 
@@ -151,6 +136,14 @@ def is_tied(returns: Array) -> bool:
     """Say whether a group teaches nothing: fewer than two returns that could be scored, or all equal."""
     scored = returns[np.isfinite(returns)]
     return len(scored) < 2 or bool(np.ptp(scored) <= 1e-12 * max(1.0, float(np.abs(scored).max())))
+
+
+def _compare(values: Array, among: Array, epsilon: float, deviation: bool = True) -> Array:
+    """Subtract the mean of ``among`` and divide by its sample deviation; 0 where nothing differs but by rounding."""
+    if is_tied(among):
+        return np.zeros_like(values)
+    centred: Array = values - among.mean()
+    return centred / (among.std(ddof=1) + epsilon) if deviation else centred
 
 
 def _discounted(rewards: Array, discount: float) -> Array:

@@ -23,6 +23,8 @@ from pydantic import (
 
 from agentgym.errors import RecipeError, UnknownNameError
 
+OptimizerName = Literal["adamw", "muon"]
+
 
 class Section(BaseModel):
     """Part of a recipe; a key that it does not know is an error."""
@@ -118,7 +120,7 @@ class WarmstartSection(Section):
     workers: Literal["thread", "process"] = "thread"
     epochs: PositiveInt = 3
     learning_rate: PositiveFloat = 1e-3
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
     tokens_per_batch: PositiveInt = 4096
     weight_decay: NonNegativeFloat = 0.0

@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from agentgym.errors import DivergenceError, ModelError
 from agentgym.train.batch import MicroBatch
-from agentgym.train.config import LoraSection
+from agentgym.train.config import LoraSection, OptimizerName
 from agentgym.train.models import check_model_dir, load_tokenizer, quiet_transformers
-from agentgym.train.optimizer import Optimizer, OptimizerName
+from agentgym.train.optimizer import Optimizer
 
 LossFunction = Callable[[MicroBatch, Tensor], Tensor]
 

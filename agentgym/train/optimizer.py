@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-OptimizerName = Literal["adamw", "muon"]
+from agentgym.train.config import OptimizerName
+
 _BETAS = (0.9, 0.95)
 _MUON_SCALE = 10.0  # design: Muon's steps have a norm of their own, so its rate is ten times AdamW's
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agentgym.errors import ModelError, UsageError
+from agentgym.machine import usable_cores
 from agentgym.policy import SamplingParams
 
 
@@ -91,8 +92,7 @@ def open_vllm(config: EngineConfig) -> Any:
 def _limit_threads(threads: int) -> None:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or max(1, cores // 2))  # OpenMP keeps the number per calling thread
+    torch.set_num_threads(threads or max(1, usable_cores() // 2))  # OpenMP keeps the number per calling thread
 
 
 def _open(config: EngineConfig) -> Any:

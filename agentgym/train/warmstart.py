@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from agentgym.chat import ChatRenderer
 from agentgym.errors import RecipeError
 from agentgym.evaluate import WorldOptions, play_plan
+from agentgym.machine import usable_cores
 from agentgym.registry import make_policy
 from agentgym.rollout import Episode
 from agentgym.train.batch import MicroBatch, TokenSequence, collate
@@ -215,8 +215,7 @@ def _play(recipe: Recipe, policy: Any, plan: Sequence[Episode], purpose: str) ->
         return []
     options = world_options(recipe)
     if recipe.warmstart.workers == "process":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        options = replace(options, concurrency=cores, workers="process")
+        options = replace(options, concurrency=usable_cores(), workers="process")
     tqdm.write(f"{purpose}: {len(plan)} episodes")
     return asyncio.run(play_plan(plan, policy, options))
 

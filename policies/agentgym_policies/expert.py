@@ -39,19 +39,20 @@ class ExpertPolicy:
             raise UsageError("the expert policy plays only inside a rollout, where it can reach the environment")
         move = await dialogue.expert()
         slip = self._slip(dialogue, move)
-        return Completion(text=slip or dialogue.action_format.render(move), mistake=bool(slip))
+        return Completion(text=dialogue.action_format.render(slip or move), mistake=slip is not None)
 
-    def _slip(self, dialogue: Dialogue, move: Move) -> str:
+    def _slip(self, dialogue: Dialogue, move: Move) -> Move | None:
+        """Return a wrong move under the right thought, or ``None`` if this turn is no slip."""
         chance = np.random.default_rng([dialogue.seed, dialogue.episode, dialogue.turn])
         if chance.random() >= self.mistakes:
-            return ""
+            return None
         said = [message.content for message in dialogue.messages if message.role == "assistant"]
         if said and chance.random() < 0.5:
             again = dialogue.action_format.parse(said[int(chance.integers(len(said)))])
-            return dialogue.action_format.render(replace(again, thought=move.thought))
+            return replace(again, thought=move.thought)
         choices = dialogue.info.get("admissible_actions") or [move.command]
         command = str(choices[int(chance.integers(len(choices)))])
-        return dialogue.action_format.render(Move(command=command, thought=move.thought))
+        return Move(command=command, thought=move.thought)
 
     async def aclose(self) -> None:
         """Hold nothing, release nothing."""

@@ -26,8 +26,8 @@ def renderer(tmp_path_factory: pytest.TempPathFactory) -> ChatRenderer:
     return ChatRenderer(load_tokenizer(folder))
 
 
-def shown(**kwargs: object) -> Trajectory:
-    return Trajectory("agentgym/Test-v0", "task", "train", turns=TURNS, **kwargs)  # type: ignore[arg-type]
+def shown() -> Trajectory:
+    return Trajectory("agentgym/Test-v0", "task", "train", turns=TURNS)
 
 
 def learned_text(renderer: ChatRenderer, context: int = 1000, observation_weight: float = 0.0) -> str:

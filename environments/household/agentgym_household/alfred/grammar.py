@@ -60,7 +60,7 @@ class SharedGrammar(textgen.ContextSensitiveGrammar):
             return "".join(self._render(symbol.expression, matched) for matched in self._match(symbol, context))
         if isinstance(symbol, textgen.ListSymbol):
             return self._render_list(symbol.symbol, context)
-        raise NotImplementedError(f"unknown symbol: {type(symbol)}")
+        raise TypeError(f"a text grammar has no symbol of kind {type(symbol).__name__}: is this a newer TextWorld?")
 
     def _render_rule(self, name: str, context: Context) -> str:
         rules = self._rules.get(name)
