@@ -75,7 +75,8 @@ class AgentEnv(gymnasium.Env[Observation, str]):
         UnknownNameError: The split or the action format does not exist.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]  # not ClassVar in gymnasium
+    action_space: UnicodeText
     splits: ClassVar[tuple[str, ...]] = ("train",)
     instructions: ClassVar[str] = ""
     tools: ClassVar[tuple[Mapping[str, Any], ...]] = ()
@@ -98,7 +99,6 @@ class AgentEnv(gymnasium.Env[Observation, str]):
         self.max_turns = max_turns
         self.render_mode = render_mode
         self.action_space = UnicodeText(max_bytes=max_action_bytes)
-        self._max_action_bytes = max_action_bytes
         self.observation_space = UnicodeText(max_bytes=1_048_576)
         self.task: Task | None = None
         self._turn = 0
@@ -231,7 +231,7 @@ class AgentEnv(gymnasium.Env[Observation, str]):
         return split
 
     def _read(self, action: str) -> Move:
-        limit = self._max_action_bytes
+        limit = self.action_space.max_bytes
         if not isinstance(action, str):
             raise ActionParseError(f"An action is text; this was {type(action).__name__}.")
         if len(action) > limit or (len(action) * 4 > limit and len(action.encode(errors="replace")) > limit):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agentgym.errors import UsageError
+from agentgym.machine import machine_size
 from agentgym.report import curves, style, summary
 from agentgym.report.episodes import pick_pairs, visible
 from agentgym.report.record import RunRecord, load_run
@@ -75,7 +76,7 @@ def _render(run: RunRecord, headline: Headline, figures: Mapping[str, str]) -> s
         run=run,
         headline=headline,
         facts=summary.facts(run),
-        machine=summary.machine_size(),
+        machine=machine_size(),
         held_out=summary.tasks_named(run, run.evals[-1]) if run.evals else "",
         command=visible(summary.rerun_command(run)),
         recipe=visible(json.dumps(run.recipe, indent=2, ensure_ascii=False, default=str)) if run.recipe else "",

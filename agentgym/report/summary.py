@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentgym.errors import UsageError
 from agentgym.evaluate import compare, summarize
-from agentgym.machine import usable_cores
 from agentgym.report.record import EvalPoint, RunRecord, number, series, total
 from agentgym.stats import Interval
 
@@ -60,17 +58,6 @@ def rerun_command(run: RunRecord) -> str:
     if not source.exists():
         return ""
     return shlex.join(["agentgym", "train", str(source), "--set", f"run.name={run.name}-again"])
-
-
-def machine_size() -> str:
-    """Describe the machine that this code runs on, e.g. ``2 CPU cores and 24 GB of memory``."""
-    cores = usable_cores()
-    size = f"{cores} CPU core{'s' if cores != 1 else ''}"
-    try:
-        memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    except (ValueError, OSError, AttributeError):  # a system that does not tell
-        return size
-    return f"{size} and {memory_gb:.0f}{NBSP}GB of memory"
 
 
 def tasks_named(run: RunRecord, point: EvalPoint) -> str:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agentgym.errors import InfrastructureError
-from agentgym.train.loss import Aggregation, aggregation_weights
+from agentgym.train.config import Aggregation
+from agentgym.train.loss import aggregation_weights
 from agentgym.trajectory import Trajectory
 
 

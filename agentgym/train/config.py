@@ -23,6 +23,7 @@ from pydantic import (
 
 from agentgym.errors import RecipeError, UnknownNameError
 
+Aggregation = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "constant"]
 OptimizerName = Literal["adamw", "muon"]
 
 
@@ -171,7 +172,7 @@ class GrpoSection(Section):
     max_grad_norm: PositiveFloat = 1.0
     advantage: str = "grpo"
     advantage_kwargs: dict[str, Any] = {}
-    aggregation: Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "constant"] = "token_mean"
+    aggregation: Aggregation = "token_mean"
     constant_length: PositiveInt = 256
     surrogate: Literal["clip", "cispo"] = "clip"
     importance: Literal["token", "sequence"] = "token"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,13 +45,15 @@ def test_published_vectors(returns: list[float], name: str, kwargs: dict[str, fl
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=12), st.sampled_from(sorted(ADVANTAGES)), st.randoms())
-def test_advantages_sum_to_zero_and_follow_their_episodes(values: list[float], name: str, chance: object) -> None:
+def test_advantages_sum_to_zero_and_follow_their_episodes(
+    values: list[float], name: str, chance: random.Random
+) -> None:
     group = [episode([value]) for value in values]
     flat = np.concatenate(estimate(name, group))
     assert np.isfinite(flat).all()
     assert flat.sum() == pytest.approx(0, abs=1e-6 * max(1.0, np.abs(flat).sum()))
     order = list(range(len(values)))
-    chance.shuffle(order)  # type: ignore[attr-defined]
+    chance.shuffle(order)
     shuffled = np.concatenate(estimate(name, [group[i] for i in order]))
     assert shuffled == pytest.approx(flat[order], abs=1e-6, rel=1e-5)
 

@@ -17,6 +17,7 @@ from agentgym.train.batch import (
     weigh,
     with_old_logprobs,
 )
+from agentgym.train.config import Aggregation
 from agentgym.train.learner import Learner, LearnerConfig, entropy_of
 from agentgym.train.models import build_tiny
 from agentgym.trajectory import Trajectory, Turn
@@ -112,11 +113,11 @@ def negative_log_likelihood(learner: Learner, batch: MicroBatch) -> torch.Tensor
 
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "seq_mean_token_mean", "constant"])
-def test_accumulation_gives_the_gradient_of_the_whole_batch(learner: Learner, aggregation: str) -> None:
+def test_accumulation_gives_the_gradient_of_the_whole_batch(learner: Learner, aggregation: Aggregation) -> None:
     gradients = []
     for budget in (10_000, 50, 1):
         learner.optimizer.zero_grad()
-        for batch in micro_batches(weigh(SEQUENCES, aggregation, 16), budget):  # type: ignore[arg-type]
+        for batch in micro_batches(weigh(SEQUENCES, aggregation, 16), budget):
             negative_log_likelihood(learner, batch).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in learner.model.parameters()]))
     assert (gradients[0] - gradients[1]).abs().max() < 1e-6

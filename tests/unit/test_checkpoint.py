@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,11 +100,13 @@ def lose_weights(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [break_manifest, lose_manifest, truncate_weights, flip_a_bit, lose_weights])
-def test_damaged_checkpoints_are_skipped_and_named(tmp_path: Path, model_dir: Path, damage: object) -> None:
+def test_damaged_checkpoints_are_skipped_and_named(
+    tmp_path: Path, model_dir: Path, damage: Callable[[Path], None]
+) -> None:
     learner = Learner(model_dir, LearnerConfig(learning_rate=1e-2))
     for step in (1, 2):
         save_checkpoint(tmp_path, step, learner, RECIPE, keep=3)
-    damage(tmp_path / "step-000002")  # type: ignore[operator]
+    damage(tmp_path / "step-000002")
     with pytest.raises(ModelError, match="step-000002"):
         open_checkpoint(tmp_path / "step-000002")
     found, complaints = find_checkpoint(tmp_path)

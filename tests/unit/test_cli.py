@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -238,9 +239,9 @@ def test_full_disk_is_one_line(corridor: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def _episode(**fields: object) -> Trajectory:
+def _episode(**fields: Any) -> Trajectory:
     turn = Turn("You see a door.", "open door", reward_terms={"goal": 1.0}, token_ids=(1, 2), logprobs=(-1.0, -2.0))
-    return Trajectory("e/E-v0", "task-7", "train", turns=(turn,), final_observation="It opens.", success=True, **fields)  # type: ignore[arg-type]
+    return Trajectory("e/E-v0", "task-7", "train", turns=(turn,), final_observation="It opens.", success=True, **fields)
 
 
 def test_show_prints_an_episode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

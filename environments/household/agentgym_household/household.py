@@ -246,9 +246,7 @@ class HouseholdEnv(AgentEnv):
         assert self._reader is not None
         if self.expert == "searching":
             return self._reader.beliefs
-        assert self._engine._pddl_state is not None
-        assert self._engine._compiled is not None
-        return read_facts(self._engine._pddl_state.facts, self._engine._compiled.names)
+        return read_facts(*self._engine.facts_and_names())
 
     def _privileged(self) -> Mapping[str, Any]:
         return {"goal": repr(self._goal), "expert_move": self._consult()[2]}

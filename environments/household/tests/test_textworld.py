@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -300,9 +302,9 @@ def test_closed_environment_begins_again(env: TextWorldEnv) -> None:
         ({"games_dir": "/nowhere/at/all"}, UsageError, "is no folder"),
     ],
 )
-def test_bad_arguments_say_what_to_do(kwargs: dict[str, object], error: type[Exception], message: str) -> None:
+def test_bad_arguments_say_what_to_do(kwargs: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        TextWorldEnv(**kwargs)  # type: ignore[arg-type]
+        TextWorldEnv(**kwargs)
 
 
 def test_unknown_split_and_task(env: TextWorldEnv) -> None:
@@ -340,7 +342,9 @@ def test_broken_game_folders(own_games: Path, tmp_path: Path) -> None:
         (lambda story: story[:5000] + bytes([story[5000] ^ 1]) + story[5001:], "checksum"),
     ],
 )
-def test_broken_story_is_refused_before_the_interpreter(own_games: Path, tmp_path: Path, damage, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_broken_story_is_refused_before_the_interpreter(
+    own_games: Path, tmp_path: Path, damage: Callable[[bytes], bytes], message: str
+) -> None:
     shutil.copytree(own_games, tmp_path / "games")
     story = tmp_path / "games" / "mine.z8"
     story.write_bytes(damage(story.read_bytes()))

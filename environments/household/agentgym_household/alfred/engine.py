@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +213,11 @@ class MemoPddlEnv(PddlEnv):
     def state_key(self) -> str:
         """Name of the world's state, the same in every process; what was only looked at does not count."""
         return f"{self._pddl_state.key:032x}"
+
+    def facts_and_names(self) -> tuple[Iterable[Any], dict[str, str]]:
+        """Return the propositions that hold now, and the text names by id of what they speak of."""
+        assert self._compiled is not None
+        return self._pddl_state.facts, self._compiled.names
 
     def close(self) -> None:
         """Hand this engine's copy of Fast Downward's library to the next engine.

@@ -13,7 +13,6 @@ from agentgym_household.alfred.beliefs import TOOLS, Beliefs, kind_of
 from agentgym_household.alfred.goal import Goal
 from agentgym_household.alfred.likelihood import order_places, rate
 
-STYLES = ("oracle", "searching")
 _PLANNED = 8  # places that the first thought names
 
 
