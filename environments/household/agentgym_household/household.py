@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 # Parser, translator and grammar keep state of the process; the interpreter runs one thread of them at a time anyway.
 _ENGINE_LOCK = threading.RLock()
-STYLES = ("oracle", "searching")
+EXPERTS = ("oracle", "searching", "sweeping")
 _PUT = re.compile(r"put (.+?) (?:in/on|into|onto|in|on) (.+)", re.IGNORECASE)
 
 
@@ -77,7 +78,9 @@ class HouseholdEnv(AgentEnv):
         data_dir: Folder with the ALFWorld release (``json_2.1.1/…``); by default ``$ALFWORLD_DATA``, and if that is
             unset, or this is ``"generated"``, tasks are generated.
         task_types: Types of task to play; all six by default.
-        expert: ``"oracle"`` knows where things are; ``"searching"`` knows what it has read.
+        expert: ``"oracle"`` knows where things are; ``"searching"`` knows what it has read and looks first where such
+            things tend to be; ``"sweeping"`` knows what it has read and looks from place to place as they are listed.
+            A mapping of these to weights draws one for each episode, by the seed of ``reset``.
         tasks_per_split: Number of generated tasks in a split.
         trust_game_files: Play game files with any grammar, which the engine evaluates as Python code.
         **kwargs: As for :class:`agentgym.env.AgentEnv`.
@@ -100,7 +103,7 @@ class HouseholdEnv(AgentEnv):
         *,
         data_dir: str | Path | None = None,
         task_types: Sequence[str] | None = None,
-        expert: str = "oracle",
+        expert: str | Mapping[str, float] = "oracle",
         tasks_per_split: int = 10_000,
         trust_game_files: bool = False,
         **kwargs: Any,
@@ -109,11 +112,9 @@ class HouseholdEnv(AgentEnv):
 
         super().__init__(**kwargs)
         self._task_types = _read_types(task_types)
-        if expert not in STYLES:
-            raise UnknownNameError("expert", str(expert), STYLES)
         if not 1 <= tasks_per_split < 10**8:
             raise UsageError(f"tasks_per_split must be from 1 to 99999999, got {tasks_per_split}")
-        self.expert = expert
+        self._experts = _read_experts(expert)
         self._tasks_per_split = tasks_per_split
         self._trust = trust_game_files
         self._folder = None if data_dir == "generated" else find_data_dir(data_dir)
@@ -216,7 +217,8 @@ class HouseholdEnv(AgentEnv):
         )
         state = engine.reset()
         self._goal = read_goal(engine._game_data["pddl_problem"])
-        self._expert, self._reader = Expert(self._goal), Reader(state.feedback)
+        style = str(self.np_random.choice(list(self._experts), p=list(self._experts.values())))
+        self._expert, self._reader = Expert(self._goal, style), Reader(state.feedback)
         return Opening(state.feedback, engine.state_key, state["admissible_commands"], self._privileged())
 
     def _move_alone(self, move: Move) -> Transition:
@@ -242,11 +244,12 @@ class HouseholdEnv(AgentEnv):
     def _beliefs(self) -> Beliefs:
         from agentgym_household.alfred.beliefs import read_facts
 
+        assert self._expert is not None
         assert self._engine is not None
         assert self._reader is not None
-        if self.expert == "searching":
-            return self._reader.beliefs
-        return read_facts(*self._engine.facts_and_names())
+        if self._expert.style == "oracle":
+            return read_facts(*self._engine.facts_and_names())
+        return self._reader.beliefs
 
     def _privileged(self) -> Mapping[str, Any]:
         return {"goal": repr(self._goal), "expert_move": self._consult()[2]}
@@ -269,3 +272,17 @@ def _read_types(task_types: Sequence[str] | None) -> tuple[str, ...]:
     if not given:
         raise UsageError(f"task_types is empty; name some of {', '.join(TASK_TYPES)}")
     return tuple(kind for kind in TASK_TYPES if kind in given)
+
+
+def _read_experts(expert: str | Mapping[str, float]) -> dict[str, float]:
+    """Return the share of episodes that each style of expert demonstrates; the shares sum to 1."""
+    weights = {expert: 1.0} if isinstance(expert, str) else dict(expert)
+    for style in weights:
+        if style not in EXPERTS:
+            raise UnknownNameError("expert", str(style), EXPERTS)
+    if not all(isinstance(weight, int | float) and 0 <= weight < math.inf for weight in weights.values()):
+        raise UsageError(f"the weights of experts are numbers from 0, got {weights}")
+    total = sum(weights.values())
+    if not total:
+        raise UsageError(f"expert needs weights of which one is above 0, got {weights}")
+    return {style: weight / total for style, weight in weights.items()}

@@ -67,6 +67,8 @@ def read_facts(facts: Iterable[Any], names: dict[str, str]) -> Beliefs:
 
 _SEEN = re.compile(r"(?:On the|The) ([a-z]+ \d+)(?: is open\. In it)?, you see ([^.]*)\.")
 _CLOSED = re.compile(r"The ([a-z]+ \d+) is closed\.")
+_FACING = re.compile(r"You are facing the ([^.]*)\.")
+_NAME = re.compile(r"[a-z]+ \d+")
 _THING = re.compile(r"\ban? ([a-z]+ \d+)")
 
 
@@ -86,6 +88,8 @@ class Reader:
             known.contents[receptacle] = _THING.findall(things)
             known.closed.discard(receptacle)
         known.closed.update(_CLOSED.findall(feedback))
+        for faced in _FACING.findall(feedback):  # neighbours share a spot, and one does not go from one to the other
+            known.here = _NAME.findall(faced)
         self._note_command(command)
 
     def _note_command(self, command: str) -> None:

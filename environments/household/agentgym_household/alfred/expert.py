@@ -1,8 +1,8 @@
 """The scripted expert: the next command from any state, by a plan for the goal's type.
 
-Two styles share the plan and differ in what they know. ``"oracle"`` reads the world's facts and goes straight to what
-it needs. ``"searching"`` reads only the text that a player reads, and looks where such things are likely to be:
-a model can imitate it.
+Three styles share the plan. ``"oracle"`` is told the world's facts and goes straight to what it needs. The others read
+only the text that a player reads, so that a model can imitate them: ``"searching"`` looks first where such things tend
+to be, ``"sweeping"`` goes from place to place as the room lists them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ class Expert:
 
     Args:
         goal: What the game asks for.
+        style: ``"oracle"``, ``"searching"`` or ``"sweeping"``; what is known is the caller's to give.
     """
 
-    def __init__(self, goal: Goal) -> None:
+    def __init__(self, goal: Goal, style: str) -> None:
         self.goal = goal
+        self.style = style
 
     def next_command(self, known: Beliefs) -> str:
         """Return the command to say now; ``look`` if nothing is left to try."""
@@ -53,7 +55,7 @@ class Expert:
         thought = f"{aim}, at {at}, hold {known.held or 'nothing'}, see {seen}"
         if known.contents or seen != "nothing":
             return thought
-        return f"{thought}, search {', '.join(order_places(known.receptacles, goal.target)[:_PLANNED])}"
+        return f"{thought}, search {', '.join(self._order(known, goal.target)[:_PLANNED])}"
 
     def _look_under_lamp(self, known: Beliefs) -> str:
         if kind_of(known.held) != self.goal.target:
@@ -109,8 +111,8 @@ class Expert:
         return _put(known, min(places, key=lambda p: (p not in known.here, p in known.closed)))
 
     def _search(self, known: Beliefs, kind: str) -> str:
-        """Look into the likeliest place that was not seen into yet."""
-        order = order_places(known.receptacles, kind)
+        """Look into the first place that was not seen into yet."""
+        order = self._order(known, kind)
         unseen = [place for place in order if place not in known.contents]
         if not unseen:
             known.contents.clear()  # it was overlooked or moved: begin again
@@ -118,7 +120,13 @@ class Expert:
         here = next((place for place in unseen if place in known.here and place in known.closed), None)
         if here is not None:
             return f"open {here}"
-        return f"go to {unseen[0]}" if unseen else "look"
+        if not unseen:
+            return "look"
+        return f"{'examine' if unseen[0] in known.here else 'go to'} {unseen[0]}"
+
+    def _order(self, known: Beliefs, kind: str) -> list[str]:
+        """Return the places in the order in which this style searches them."""
+        return list(known.receptacles) if self.style == "sweeping" else order_places(known.receptacles, kind)
 
 
 def _put(known: Beliefs, place: str) -> str:
