@@ -8,18 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from agentgym.train.config import OptimizerName
+from agentgym.train.muon import Muon
 
 _BETAS = (0.9, 0.95)
 _MUON_SCALE = 10.0  # design: Muon's steps have a norm of their own, so its rate is ten times AdamW's
 
 
 class Optimizer:
-    """One or two of torch's optimizers that step together; every rate is a fixed multiple of one.
+    """One or two optimizers that step together; every rate is a fixed multiple of one.
 
     Args:
         model: Whose weights to train.
-        name: ``adamw``; or ``muon``, which is Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon) for
-            the matrices of the layers, and AdamW for embeddings, head and norms.
+        name: ``adamw``; or ``muon``, which is :class:`agentgym.train.muon.Muon` for the
+            matrices of the layers, and AdamW for embeddings, head and norms.
         learning_rate: AdamW's; Muon's is ten times as large.
         weight_decay: Of all of them.
     """
@@ -37,7 +38,7 @@ class Optimizer:
             )
         ]
         if matrices:
-            muon = torch.optim.Muon(matrices, lr=_MUON_SCALE * learning_rate, weight_decay=weight_decay)
+            muon = Muon(matrices, lr=_MUON_SCALE * learning_rate, weight_decay=weight_decay)
             self._parts.append((muon, _MUON_SCALE))
 
     def zero_grad(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from agentgym.train.muon import Muon
 from agentgym.train.optimizer import Optimizer, OptimizerName
 
 NAMES: tuple[OptimizerName, ...] = ("adamw", "muon")
@@ -96,3 +97,17 @@ def test_states_of_another_optimizer_are_refused() -> None:
     _, muon = make("muon")
     with pytest.raises(ValueError, match="parameter group"):
         muon.load_state_dict(adamw.state_dict())
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (24, 8), (8, 24)])
+def test_muon_steps_as_torchs_does_but_for_rounding(shape: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    ours, theirs = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
+    optimizers = Muon([ours], lr=0.1, weight_decay=0.1), torch.optim.Muon([theirs], lr=0.1, weight_decay=0.1)
+    for _ in range(3):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert ours.detach().norm() > 0.2
+    assert (ours - theirs).norm() < 0.02 * theirs.norm()  # theirs is rounded to bfloat16
