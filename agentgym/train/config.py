@@ -101,6 +101,7 @@ class WarmstartSection(Section):
 
     Attributes:
         episodes: Expert episodes on train tasks.
+        env_kwargs: Arguments of the environment that differ from ``env.kwargs`` while the expert plays.
         workers: Where the expert plays: in threads as training does, or one ``process`` per core, which worlds that
             are slow in Python are worth; the environment must then come from an installed pack.
         epochs: Passes over them.
@@ -118,6 +119,7 @@ class WarmstartSection(Section):
     """
 
     episodes: NonNegativeInt = 0
+    env_kwargs: dict[str, Any] = {}
     workers: Literal["thread", "process"] = "thread"
     epochs: PositiveInt = 3
     learning_rate: PositiveFloat = 1e-3

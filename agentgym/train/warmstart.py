@@ -214,6 +214,7 @@ def _play(recipe: Recipe, policy: Any, plan: Sequence[Episode], purpose: str) ->
     if not plan:
         return []
     options = world_options(recipe)
+    options = replace(options, env_kwargs={**options.env_kwargs, **recipe.warmstart.env_kwargs})
     if recipe.warmstart.workers == "process":
         options = replace(options, concurrency=usable_cores(), workers="process")
     tqdm.write(f"{purpose}: {len(plan)} episodes")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Parser, translator and grammar keep state of the process; the interpreter runs one thread of them at a time anyway.
 _ENGINE_LOCK = threading.RLock()
-EXPERTS = ("oracle", "searching", "sweeping")
+EXPERTS = ("oracle", "searching", "sweeping", "wandering")
 _PUT = re.compile(r"put (.+?) (?:in/on|into|onto|in|on) (.+)", re.IGNORECASE)
 
 
@@ -79,8 +79,8 @@ class HouseholdEnv(AgentEnv):
             unset, or this is ``"generated"``, tasks are generated.
         task_types: Types of task to play; all six by default.
         expert: ``"oracle"`` knows where things are; ``"searching"`` knows what it has read and looks first where such
-            things tend to be; ``"sweeping"`` knows what it has read and looks from place to place as they are listed.
-            A mapping of these to weights draws one for each episode, by the seed of ``reset``.
+            things tend to be; ``"sweeping"`` looks from place to place as they are listed, ``"wandering"`` in an order
+            of chance. A mapping of these to weights draws one for each episode, by the seed of ``reset``.
         tasks_per_split: Number of generated tasks in a split.
         trust_game_files: Play game files with any grammar, which the engine evaluates as Python code.
         **kwargs: As for :class:`agentgym.env.AgentEnv`.
@@ -123,6 +123,7 @@ class HouseholdEnv(AgentEnv):
         self._expert: Expert | None = None
         self._reader: Reader | None = None
         self._goal: Goal | None = None
+        self._privileged: Mapping[str, Any] = {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; besides the usual options, ``task_types`` restricts the types for this draw."""
@@ -154,17 +155,13 @@ class HouseholdEnv(AgentEnv):
             UsageError: No game is being played.
         """
         with _ENGINE_LOCK:
-            expert, known, command = self._consult()
-            return Move(command=command, thought=expert.think(known, command))
-
-    def _consult(self) -> tuple[Expert, Beliefs, str]:
-        """Return the expert, what it holds true, and its next command."""
-        if self._expert is None or self._engine is None:
-            raise UsageError("no game is being played: call reset() first")
-        known = self._beliefs()
-        command = self._expert.next_command(known)
-        possible = command in self._engine.state["admissible_commands"]
-        return self._expert, known, command if possible else "look"
+            if self._expert is None or self._engine is None:
+                raise UsageError("no game is being played: call reset() first")
+            known = self._beliefs()
+            command = self._expert.next_command(known)
+            if command not in self._engine.state["admissible_commands"]:
+                command = "look"
+            return Move(command=command, thought=self._expert.think(known, command))
 
     def close(self) -> None:
         """Free the engine."""
@@ -218,8 +215,11 @@ class HouseholdEnv(AgentEnv):
         state = engine.reset()
         self._goal = read_goal(engine._game_data["pddl_problem"])
         style = str(self.np_random.choice(list(self._experts), p=list(self._experts.values())))
-        self._expert, self._reader = Expert(self._goal, style), Reader(state.feedback)
-        return Opening(state.feedback, engine.state_key, state["admissible_commands"], self._privileged())
+        self._expert = Expert(self._goal, style, int(self.np_random.integers(2**31)))
+        self._reader = Reader(state.feedback)
+        # Not the expert's next move: it costs several steps of the engine, and who wants it calls expert_move().
+        self._privileged = {"goal": repr(self._goal)}
+        return Opening(state.feedback, engine.state_key, state["admissible_commands"], self._privileged)
 
     def _move_alone(self, move: Move) -> Transition:
         from agentgym_household.alfred.engine import NOTHING_HAPPENS
@@ -238,7 +238,7 @@ class HouseholdEnv(AgentEnv):
             executable=state.feedback != NOTHING_HAPPENS,
             state_key=engine.state_key,
             admissible_actions=state["admissible_commands"],
-            privileged=self._privileged(),
+            privileged=self._privileged,
         )
 
     def _beliefs(self) -> Beliefs:
@@ -250,9 +250,6 @@ class HouseholdEnv(AgentEnv):
         if self._expert.style == "oracle":
             return read_facts(*self._engine.facts_and_names())
         return self._reader.beliefs
-
-    def _privileged(self) -> Mapping[str, Any]:
-        return {"goal": repr(self._goal), "expert_move": self._consult()[2]}
 
 
 def read_command(command: str) -> str:

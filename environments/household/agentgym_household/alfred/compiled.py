@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
-import sys
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-import fast_downward
 from textworld.envs.pddl import logic as pddl_logic
 from textworld.generator.game import EntityInfo
 from textworld.logic import Placeholder, Proposition, Type, Variable
 
 from agentgym_household.alfred.alfworld_data import import_alfworld
 from agentgym_household.alfred.grammar import SharedGrammar
+from agentgym_household.alfred.translation import find_translation
 from agentgym_household.alfred.trust import find_task, normalise_grammar
 
 MAX_GAMES = 256
@@ -27,8 +24,6 @@ MAX_FEEDBACKS = 20_000
 # Facts that say what was looked at, and helpers of the planner: neither is a state of the world.
 _NOT_WORLD = ("checked", "examined", "wasinreceptacle", "new-axiom@")
 
-_translating = threading.Lock()
-
 
 class CompiledGame:
     """A game, parsed and translated once; shared by all episodes that play it.
@@ -36,42 +31,34 @@ class CompiledGame:
     Attributes:
         sas: The task in Fast Downward's format.
         logic: Actions, types and grammar.
-        facts: What is true at the start.
+        init: The facts of the problem's ``:init``.
+        facts: All that is true at the start; ``None`` before the first episode.
         entity_infos: Names of things by id, as ALFWorld's demangler gives them.
         operators: Action, command and feedback of each operator that was ever applicable, by operator id.
         feedbacks: Texts by operator and state, bounded.
     """
 
     def __init__(self, data: Mapping[str, Any]) -> None:
-        self.task, sas = _translate(data["pddl_domain"], data["pddl_problem"])
-        self.sas = sas.encode()
+        translated = find_translation(data["pddl_domain"], data["pddl_problem"])
+        self.sas = translated.sas.encode()
         self.logic = _make_logic(data["grammar"], data["pddl_domain"])
-        for kind in self.task.types:
+        for name, supertypes in translated.types:
             with suppress(ValueError):  # known from another game with these rules, or built in, as "object" is
-                self.logic.types.add(Type(kind.name, kind.supertype_names))
+                self.logic.types.add(Type(name, supertypes))
         self.schemas = {
-            action.name: [Placeholder(p.name.strip("?"), p.type_name) for p in action.parameters]
-            for action in self.task.actions
+            action: [Placeholder(name.strip("?"), kind) for name, kind in parameters]
+            for action, parameters in translated.parameters.items()
         }
-        self.name2type = {thing.name: thing.type_name for thing in self.task.objects}
+        self.name2type = translated.objects
+        self.init = [
+            Proposition(name, [Variable(arg, self.name2type[arg]) for arg in args]) for name, args in translated.init
+        ]
         self.facts: list[Proposition] | None = None
         self.entity_infos: dict[str, EntityInfo] = {}
         self.names: dict[str, str] = {}
         self.operators: dict[int, Operator] = {}
         self.propositions: dict[bytes, tuple[Proposition, Proposition, int]] = {}
         self.feedbacks: OrderedDict[tuple[int, int], str] = OrderedDict()
-
-    def read_init(self) -> list[Proposition]:
-        """Return the facts of the problem's ``:init``."""
-        facts = []
-        for atom in self.task.init:
-            if isinstance(atom, fast_downward.translate.pddl.conditions.Atom) and atom.predicate != "=":
-                facts.append(Proposition(atom.predicate, [Variable(arg, self.name2type[arg]) for arg in atom.args]))
-            elif isinstance(atom, fast_downward.translate.pddl.f_expression.Assign):
-                name = str(atom.expression.value)
-                if atom.fluent.symbol != "total-cost" and not name.isdigit():
-                    facts.append(Proposition(name, [Variable(a, self.name2type[a]) for a in atom.fluent.args]))
-        return facts
 
     def name_entities(self) -> None:
         """Name things as ALFWorld does, from the facts of the start."""
@@ -159,24 +146,6 @@ def weigh(fact: Proposition) -> int:
         return 0
     text = f"{fact.name}({','.join(var.name for var in fact.arguments)})"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big")
-
-
-def _translate(domain: str, problem: str) -> tuple[Any, str]:
-    """Translate PDDL to SAS. Fast Downward's translator uses ``sys.argv``, ``sys.stdout`` and module globals.
-
-    It makes a million small objects and no cycles worth a collection: without the collector it takes half the time.
-    """
-    with _translating:
-        argv = sys.argv
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            task, sas = fast_downward.pddl2sas(domain, problem)
-        finally:
-            sys.argv = argv
-            if collecting:
-                gc.enable()
-    return task, sas
 
 
 @lru_cache(maxsize=16)

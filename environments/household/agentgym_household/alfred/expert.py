@@ -1,12 +1,13 @@
 """The scripted expert: the next command from any state, by a plan for the goal's type.
 
-Three styles share the plan. ``"oracle"`` is told the world's facts and goes straight to what it needs. The others read
+Four styles share the plan. ``"oracle"`` is told the world's facts and goes straight to what it needs. The others read
 only the text that a player reads, so that a model can imitate them: ``"searching"`` looks first where such things tend
-to be, ``"sweeping"`` goes from place to place as the room lists them.
+to be, ``"sweeping"`` goes from place to place as the room lists them, ``"wandering"`` does so in an order of chance.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 from agentgym_household.alfred.beliefs import TOOLS, Beliefs, kind_of
@@ -21,12 +22,14 @@ class Expert:
 
     Args:
         goal: What the game asks for.
-        style: ``"oracle"``, ``"searching"`` or ``"sweeping"``; what is known is the caller's to give.
+        style: ``"oracle"``, ``"searching"``, ``"sweeping"`` or ``"wandering"``; what is known is the caller's to give.
+        seed: Of the order in which a wandering expert searches.
     """
 
-    def __init__(self, goal: Goal, style: str) -> None:
+    def __init__(self, goal: Goal, style: str, seed: int = 0) -> None:
         self.goal = goal
         self.style = style
+        self.seed = seed
 
     def next_command(self, known: Beliefs) -> str:
         """Return the command to say now; ``look`` if nothing is left to try."""
@@ -126,6 +129,8 @@ class Expert:
 
     def _order(self, known: Beliefs, kind: str) -> list[str]:
         """Return the places in the order in which this style searches them."""
+        if self.style == "wandering":
+            return random.Random(self.seed).sample(known.receptacles, len(known.receptacles))
         return list(known.receptacles) if self.style == "sweeping" else order_places(known.receptacles, kind)
 
 
