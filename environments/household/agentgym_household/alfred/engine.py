@@ -50,7 +50,7 @@ class MemoState(PddlState):
         downward_lib.load_sas(game.sas)
         self.key = 0
         if game.facts is None:
-            game.facts = [*game.read_init(), *self._read_atoms()]
+            game.facts = [*game.init, *self._read_atoms()]
             game.name_entities()
         for fact in dict.fromkeys(game.facts):
             self.add_fact(fact)
