@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentgym.errors import ModelError
 from agentgym.train.models import build_tiny, check_model_dir, resolve_model
-from agentgym.train.word_tokenizer import build_word_tokenizer, split_words
+from agentgym.train.word_tokenizer import SPECIAL_TOKENS, build_word_tokenizer, find_phrases, split_words
 
 TEXTS = [
     "You are in the middle of a room. Looking quickly around you, you see a cabinet 1, a countertop 2.\n"
@@ -32,17 +33,45 @@ def test_word_tokenizer_gives_texts_back_to_the_letter(text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
-def test_words_of_the_vocabulary_are_those_of_the_tokenizer() -> None:
-    tokenizer = build_word_tokenizer(TEXTS)
-    for text in TEXTS:
-        assert tokenizer.convert_ids_to_tokens(tokenizer.encode(text, add_special_tokens=False)) == split_words(text)
+def tokens_of(tokenizer: Any, text: str) -> list[str]:
+    tokens: list[str] = tokenizer.convert_ids_to_tokens(tokenizer.encode(text, add_special_tokens=False))
+    return tokens
 
 
-def test_one_token_per_word_and_unknown_words_are_unknown() -> None:
+def test_words_marks_and_numbered_names_are_one_token_each() -> None:
+    assert split_words("put mug 1 in/on desk 22.\nOh") == [
+        "▁put",
+        "▁mug▁1",
+        "▁in",
+        "/",
+        "on",
+        "▁desk▁22",
+        ".",
+        "\n",
+        "▁Oh",
+    ]
+    assert tokens_of(build_word_tokenizer(TEXTS), "go to desk 2") == ["▁go", "▁to", "▁desk▁2"]
+
+
+def test_names_that_were_not_seen_are_a_word_and_a_number_and_other_words_are_spelt() -> None:
     tokenizer = build_word_tokenizer(TEXTS)
-    ids = tokenizer.encode("go to Zanzibar 2", add_special_tokens=False)
-    assert len(ids) == 4
-    assert ids.index(tokenizer.unk_token_id) == 2
+    assert tokens_of(tokenizer, "move cabinet 37") == ["▁move", "▁cabinet", "▁37"]
+    assert tokens_of(tokenizer, "go Zü 2") == ["▁go", "▁", "Z", tokenizer.unk_token, "▁2"]
+
+
+def test_what_many_texts_say_is_a_phrase_and_names_never_are_part_of_one() -> None:
+    texts = [f"You arrive at desk {n}. On the desk {n}, you see a mug {n}." for n in range(1, 6)]
+    assert "▁You▁arrive▁at" in find_phrases(map(split_words, texts))
+    assert tokens_of(build_word_tokenizer(texts), texts[0]) == [
+        "▁You▁arrive▁at", "▁desk▁1", ".▁On▁the", "▁desk▁1", ",▁you▁see▁a", "▁mug▁1", ".",
+    ]  # fmt: skip
+    assert find_phrases(map(split_words, [*texts, *map(str, range(100))])) == []  # five of 105 are not many
+
+
+def test_special_tokens_cannot_be_written() -> None:
+    tokenizer = build_word_tokenizer(TEXTS)
+    ids = tokenizer.encode("go <act> <eot>", add_special_tokens=False, split_special_tokens=True)
+    assert not set(ids) & {tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
 
 
 def test_tiny_is_whole_and_the_same_for_the_same_seed(tiny: Path, tmp_path: Path) -> None:
