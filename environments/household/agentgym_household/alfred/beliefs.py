@@ -73,14 +73,29 @@ _THING = re.compile(r"\ban? ([a-z]+ \d+)")
 
 
 class Reader:
-    """Follows an episode by its text alone, as a player does."""
+    """Follows an episode by its text alone, as a player does.
+
+    It reads when its beliefs are asked for, since most episodes are played without the expert.
+    """
 
     def __init__(self, opening: str) -> None:
-        self.beliefs = Beliefs(receptacles=_THING.findall(opening.split("Your task is to")[0]))
+        self._beliefs = Beliefs(receptacles=_THING.findall(opening.split("Your task is to")[0]))
+        self._unread: list[tuple[str, str]] = []
 
     def note(self, command: str, feedback: str) -> None:
-        """Take in what one command led to."""
-        known = self.beliefs
+        """Keep what one command led to."""
+        self._unread.append((command, feedback))
+
+    @property
+    def beliefs(self) -> Beliefs:
+        """What is known after all that was noted."""
+        for command, feedback in self._unread:
+            self._read(command, feedback)
+        self._unread.clear()
+        return self._beliefs
+
+    def _read(self, command: str, feedback: str) -> None:
+        known = self._beliefs
         if feedback.startswith("Nothing happens"):
             known.refused.add(command)
             return
@@ -90,10 +105,10 @@ class Reader:
         known.closed.update(_CLOSED.findall(feedback))
         for faced in _FACING.findall(feedback):  # neighbours share a spot, and one does not go from one to the other
             known.here = _NAME.findall(faced)
-        self._note_command(command)
+        self._read_command(command)
 
-    def _note_command(self, command: str) -> None:
-        known = self.beliefs
+    def _read_command(self, command: str) -> None:
+        known = self._beliefs
         verb, _, rest = command.partition(" ")
         if command.startswith("go to "):
             known.here = [command[len("go to ") :]]
