@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from agentgym import make_policy
 from agentgym.errors import UnknownNameError, UsageError
 from agentgym.evaluate import WorldOptions, plan_episodes, play_plan
+from agentgym_household.alfred.alfworld_data import import_alfworld
 from agentgym_household.alfred.beliefs import Reader
 from agentgym_household.alfred.engine import MemoPddlEnv, read_game
 from agentgym_household.alfred.errors import GameFileError
@@ -149,6 +151,13 @@ for seed in (3, 4):
         over = ended or truncated
 print(seen.hexdigest())
 """
+
+
+def test_threads_that_import_at_once_leave_the_users_variable_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: import_alfworld("alfworld.gen.constants"), range(4000)))
+    assert "ALFWORLD_DATA" not in os.environ
 
 
 def test_same_seed_same_bytes_in_any_process() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
+import threading
 from functools import lru_cache
 from importlib.resources import files
 from types import ModuleType
 from typing import Any
+
+_ENVIRONMENT_LOCK = threading.RLock()  # games start in many threads at once, and the variable is the process's
 
 
 def import_alfworld(name: str) -> ModuleType:
@@ -17,15 +20,16 @@ def import_alfworld(name: str) -> ModuleType:
     Its first import makes a folder and sets ``ALFWORLD_DATA``; both are prevented here, since that variable is where
     a user says that her own games are.
     """
-    before = os.environ.get("ALFWORLD_DATA")
-    os.environ["ALFWORLD_DATA"] = tempfile.gettempdir()
-    try:
-        return importlib.import_module(name)
-    finally:
-        if before is None:
-            del os.environ["ALFWORLD_DATA"]
-        else:
-            os.environ["ALFWORLD_DATA"] = before
+    with _ENVIRONMENT_LOCK:
+        before = os.environ.get("ALFWORLD_DATA")
+        os.environ["ALFWORLD_DATA"] = tempfile.gettempdir()
+        try:
+            return importlib.import_module(name)
+        finally:
+            if before is None:
+                del os.environ["ALFWORLD_DATA"]
+            else:
+                os.environ["ALFWORLD_DATA"] = before
 
 
 @lru_cache(maxsize=1)
