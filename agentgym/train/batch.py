@@ -5,6 +5,7 @@ What the sampler sampled is what is learned: ids are taken over as they are, nev
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,8 @@ from agentgym.errors import InfrastructureError
 from agentgym.train.config import Aggregation
 from agentgym.train.loss import aggregation_weights
 from agentgym.trajectory import Trajectory
+
+_PASS_TOKENS = 128  # design: a pass of its own costs about as much as so many tokens more in one that runs anyway
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class TokenSequence:
     weight: float = 0.0
 
     @property
+    def opening(self) -> NDArray[np.int64]:
+        """Tokens before the first sampled one; the members of a group have the same."""
+        return self.ids[: int(self.sampled.argmax())]
+
+    @property
     def sampled_tokens(self) -> int:
         """Number of tokens that are learned."""
         return int(self.sampled.sum())
@@ -53,7 +61,9 @@ class MicroBatch:
     kernels apply.
 
     Attributes:
-        ids: Shape ``(sequences, longest)``.
+        prefix: Tokens that all sequences begin with, which the model reads once for all, shape ``(shared,)``. None of
+            them predicts a sampled token.
+        ids: The rest of each sequence, shape ``(sequences, longest)``.
         predicts: Same shape: positions whose next token was sampled.
         targets: Those next tokens, flat in row order, shape ``(tokens,)``, as all below.
         logprobs: The sampler's.
@@ -63,6 +73,7 @@ class MicroBatch:
         rows: Sequence of each token.
     """
 
+    prefix: Tensor
     ids: Tensor
     predicts: Tensor
     targets: Tensor
@@ -71,6 +82,11 @@ class MicroBatch:
     advantages: Tensor
     weights: Tensor
     rows: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that the model computes, padding included."""
+        return self.prefix.numel() + self.ids.numel()
 
 
 def make_sequence(trajectory: Trajectory, advantages: NDArray[np.float64]) -> TokenSequence:
@@ -106,34 +122,86 @@ def weigh(
     return [replace(sequence, weight=float(weight)) for sequence, weight in zip(sequences, weights, strict=True)]
 
 
-def micro_batches(sequences: Sequence[TokenSequence], tokens_per_batch: int) -> Iterator[MicroBatch]:
-    """Yield the sequences in micro-batches of similar lengths.
+def micro_batches(
+    sequences: Sequence[TokenSequence], tokens_per_batch: int, *, share: bool = True
+) -> Iterator[MicroBatch]:
+    """Yield the sequences in micro-batches, those that begin alike together.
 
     Args:
         sequences: In any order.
         tokens_per_batch: Most tokens per micro-batch, padding included; one longer sequence stands alone.
+        share: Let the model read what the sequences of a micro-batch begin with once, as in Prefix Grouper (Liu et al.,
+            2025, arXiv:2506.05433). A group's opening is most of a short episode.
     """
-    chunk: list[TokenSequence] = []
-    for sequence in by_length(sequences):
-        if chunk and (len(chunk) + 1) * len(chunk[0].ids) > tokens_per_batch:
-            yield collate(chunk)
-            chunk = []
-        chunk.append(sequence)
-    if chunk:
-        yield collate(chunk)
+    chosen: list[TokenSequence] = []
+    for part in _alike(sequences, tokens_per_batch, share):
+        apart = _cost(chosen, share) + _cost(part, share) + _PASS_TOKENS
+        if chosen and _cost([*chosen, *part], share) > min(tokens_per_batch, apart):
+            yield collate(chosen, _shared(chosen, share))
+            chosen = []
+        chosen = [*chosen, *part]
+    if chosen:
+        yield collate(chosen, _shared(chosen, share))
 
 
-def by_length(sequences: Sequence[TokenSequence]) -> list[TokenSequence]:
-    """Return the sequences as micro-batches take them: the longest first, so that memory runs out at once or never."""
-    return sorted(sequences, key=lambda sequence: -len(sequence.ids))
+def in_batch_order(sequences: Sequence[TokenSequence]) -> list[TokenSequence]:
+    """Return the sequences as micro-batches take them.
+
+    Equal openings stand together, and the longest come first, so that memory runs out at once or never.
+    """
+    longest: dict[bytes, int] = {}
+    for sequence in sequences:
+        opening = sequence.opening.tobytes()
+        longest[opening] = max(len(sequence.ids), longest.get(opening, 0))
+
+    def place(sequence: TokenSequence) -> tuple[int, bytes, int]:
+        opening = sequence.opening.tobytes()
+        return -longest[opening], opening, -len(sequence.ids)
+
+    return sorted(sequences, key=place)
+
+
+def _alike(sequences: Sequence[TokenSequence], tokens_per_batch: int, share: bool) -> Iterator[list[TokenSequence]]:
+    """Yield sequences with equal openings together, as many as the budget lets."""
+    for _, group in itertools.groupby(in_batch_order(sequences), lambda sequence: sequence.opening.tobytes()):
+        part: list[TokenSequence] = []
+        for sequence in group:
+            if part and _cost([*part, sequence], share) > tokens_per_batch:
+                yield part
+                part = []
+            part.append(sequence)
+        yield part
+
+
+def _cost(sequences: Sequence[TokenSequence], share: bool) -> int:
+    """Return how many tokens a micro-batch of the sequences computes."""
+    shared = _shared(sequences, share)
+    return shared + len(sequences) * (max((len(sequence.ids) for sequence in sequences), default=0) - shared)
+
+
+def _shared(sequences: Sequence[TokenSequence], share: bool) -> int:
+    """Return how many leading tokens to read once: all before the first prediction; none if that saves too little."""
+    if len(sequences) < 2 or not share:
+        return 0
+    openings = [sequence.opening[:-1] for sequence in sequences]
+    length = min(map(len, openings))
+    for opening in openings[1:]:
+        differs = opening[:length] != openings[0][:length]
+        length = int(differs.argmax()) if differs.any() else length
+    return length if (len(sequences) - 1) * length > _PASS_TOKENS else 0
 
 
 def with_old_logprobs(
-    sequences: Sequence[TokenSequence], tokens_per_batch: int, logprobs_of: Callable[[MicroBatch], Tensor]
+    sequences: Sequence[TokenSequence],
+    tokens_per_batch: int,
+    logprobs_of: Callable[[MicroBatch], Tensor],
+    *,
+    share: bool = True,
 ) -> list[TokenSequence]:
-    """Return the sequences, sorted by length, with the log-probabilities that a model gives now as the old ones."""
-    ordered = by_length(sequences)
-    flat = torch.cat([logprobs_of(batch).cpu() for batch in micro_batches(ordered, tokens_per_batch)]).numpy()
+    """Return the sequences, in the order of micro-batches, with a model's present log-probabilities as the old ones."""
+    ordered = in_batch_order(sequences)
+    batches = micro_batches(ordered, tokens_per_batch, share=share)
+    flat = torch.cat([logprobs_of(batch).cpu() for batch in batches]).numpy()
     parts = np.split(flat, np.cumsum([sequence.sampled_tokens for sequence in ordered])[:-1])
     renewed = []
     for sequence, part in zip(ordered, parts, strict=True):
@@ -143,14 +211,14 @@ def with_old_logprobs(
     return renewed
 
 
-def collate(sequences: Sequence[TokenSequence]) -> MicroBatch:
-    """Pad sequences to one micro-batch."""
-    longest = max(len(sequence.ids) for sequence in sequences)
+def collate(sequences: Sequence[TokenSequence], shared: int = 0) -> MicroBatch:
+    """Pad sequences to one micro-batch; their first ``shared`` tokens are the same and become its prefix."""
+    longest = max(len(sequence.ids) for sequence in sequences) - shared
     ids = np.zeros((len(sequences), longest), dtype=np.int64)
     predicts = np.zeros((len(sequences), longest), dtype=bool)
     for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence.ids)] = sequence.ids
-        predicts[row, : len(sequence.ids) - 1] = sequence.sampled[1:]
+        ids[row, : len(sequence.ids) - shared] = sequence.ids[shared:]
+        predicts[row, : len(sequence.ids) - shared - 1] = sequence.sampled[shared + 1 :]
 
     def flat(name: str) -> Tensor:
         return torch.from_numpy(np.concatenate([getattr(s, name)[1:][s.sampled[1:]] for s in sequences]))
@@ -158,6 +226,7 @@ def collate(sequences: Sequence[TokenSequence]) -> MicroBatch:
     counts = [int(sequence.sampled[1:].sum()) for sequence in sequences]
     weights = np.repeat([sequence.weight for sequence in sequences], counts).astype(np.float32)
     return MicroBatch(
+        prefix=torch.from_numpy(sequences[0].ids[:shared]),
         ids=torch.from_numpy(ids),
         predicts=torch.from_numpy(predicts),
         targets=flat("ids"),

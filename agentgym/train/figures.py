@@ -43,7 +43,7 @@ class LearningTotals:
             self.gap_sum += float(gap.sum())
             self.largest_gap = max(self.largest_gap, float(gap.max())) if len(gap) else self.largest_gap
         self.tokens += len(batch.targets)
-        self.trained += int(batch.ids.numel())
+        self.trained += batch.tokens
         self.sums["clip_fraction"] += float(losses.clipped.sum())
         self.sums["kl"] += float(losses.kl.sum())
         if entropy is not None:

@@ -159,7 +159,7 @@ class Grpo:
                     chosen = [sequence for sequence in chosen if sequence.advantages.any()]
                 if not chosen:  # all groups tied, or all episodes masked
                     continue
-                steps = micro_batches(chosen, settings.tokens_per_batch)
+                steps = micro_batches(chosen, settings.tokens_per_batch, share=self.learner.shares_prefixes)
                 result = self.learner.step(steps, lambda batch: self._loss(batch, totals))
                 totals.add_step(result.loss, result.grad_norm)
         return {**totals.figures(), "learning_rate": rate}
@@ -170,7 +170,10 @@ class Grpo:
         temperature = self.recipe.sampling.temperature
         with torch.no_grad():
             return with_old_logprobs(
-                sequences, self.settings.tokens_per_batch, lambda batch: self.learner.logprobs(batch, temperature)
+                sequences,
+                self.settings.tokens_per_batch,
+                lambda batch: self.learner.logprobs(batch, temperature),
+                share=self.learner.shares_prefixes,
             )
 
     @property

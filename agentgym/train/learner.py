@@ -76,6 +76,7 @@ class Learner:
         if config.gradient_checkpointing:
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model.train()
+        self.shares_prefixes = not config.gradient_checkpointing and _has_plain_cache(base)
         self.device = next(base.parameters()).device
         self.optimizer = Optimizer(self.model, config.optimizer, config.learning_rate, config.weight_decay)
         self._predicts: Tensor | None = None
@@ -88,14 +89,27 @@ class Learner:
 
     def logits(self, batch: MicroBatch) -> Tensor:
         """Return the float32 logits of the sampled tokens, shape ``(tokens, vocabulary)``."""
-        self._predicts = batch.predicts.to(self.device)
-        try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast):
-                output = self.model(input_ids=batch.ids.to(self.device), use_cache=False)
-        finally:
-            self._predicts = None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast):
+            cache = self._read_prefix(batch) if len(batch.prefix) else None
+            self._predicts = batch.predicts.to(self.device)
+            try:
+                output = self.model(
+                    input_ids=batch.ids.to(self.device), past_key_values=cache, use_cache=cache is not None
+                )
+            finally:
+                self._predicts = None
         logits: Tensor = output.logits[0].float()
         return logits
+
+    def _read_prefix(self, batch: MicroBatch) -> Any:
+        """Return the prefix's keys and values, once for each sequence; the gradients of all flow back into them."""
+        self._predicts = torch.zeros(1, len(batch.prefix), dtype=torch.bool, device=self.device)
+        try:
+            cache = self.model(input_ids=batch.prefix[None].to(self.device), use_cache=True).past_key_values
+        finally:
+            self._predicts = None
+        cache.batch_repeat_interleave(len(batch.ids))
+        return cache
 
     def logprobs(self, batch: MicroBatch, temperature: float = 1.0) -> Tensor:
         """Return the log-probability of each sampled token, shape ``(tokens,)``, with gradient."""
@@ -185,6 +199,14 @@ def load_model(model_dir: str | os.PathLike[str]) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"transformers cannot load the model in {model_dir}: {error}") from error
     return model.to("cuda") if torch.cuda.is_available() else model
+
+
+def _has_plain_cache(model: Any) -> bool:
+    """Say whether the model's cache is nothing but the keys and values of all tokens, which gradients flow through."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    layers = DynamicCache(config=model.config).layers
+    return not model._is_stateful and all(type(layer) is DynamicLayer for layer in layers)
 
 
 def pick_logprobs(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:

@@ -11,13 +11,15 @@ import torch
 from agentgym.errors import DivergenceError, InfrastructureError
 from agentgym.train.batch import (
     MicroBatch,
+    TokenSequence,
     collate,
+    in_batch_order,
     make_sequence,
     micro_batches,
     weigh,
     with_old_logprobs,
 )
-from agentgym.train.config import Aggregation
+from agentgym.train.config import Aggregation, LoraSection
 from agentgym.train.learner import Learner, LearnerConfig, entropy_of
 from agentgym.train.models import build_tiny
 from agentgym.trajectory import Trajectory, Turn
@@ -81,7 +83,7 @@ def test_micro_batches_hold_each_token_once_within_the_budget(budget: int) -> No
     batches = list(micro_batches(SEQUENCES, budget))
     assert sum(len(batch.targets) for batch in batches) == sum(e.sampled_tokens for e in EPISODES)
     assert sum(batch.ids.shape[0] for batch in batches) == len(EPISODES)
-    assert all(batch.ids.numel() <= budget or batch.ids.shape[0] == 1 for batch in batches)
+    assert all(batch.tokens <= budget or batch.ids.shape[0] == 1 for batch in batches)
     assert sum(batch.weights.double().sum().item() for batch in batches) == pytest.approx(1.0)
     for batch in batches:
         assert batch.ids.roll(-1, 1)[batch.predicts].equal(batch.targets)
@@ -122,6 +124,58 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(learner: Learner, ag
         gradients.append(torch.cat([p.grad.flatten() for p in learner.model.parameters()]))
     assert (gradients[0] - gradients[1]).abs().max() < 1e-6
     assert (gradients[0] - gradients[2]).abs().max() < 1e-6
+
+
+def siblings(members: int, opening: int, seed: int) -> list[TokenSequence]:
+    """Make up a group: one opening, answers of many lengths."""
+    chance = np.random.default_rng(seed)
+    start = chance.integers(10, 60, opening)
+    group = []
+    for number in range(members):
+        ids = np.concatenate([start, chance.integers(10, 60, 2 + 3 * number)])
+        sampled = np.arange(len(ids)) >= opening
+        logprobs = np.where(sampled, -1.0, 0.0).astype(np.float32)
+        group.append(TokenSequence(ids, sampled, logprobs, logprobs, sampled * np.float32(number - 1.5)))
+    return group
+
+
+GROUPS = weigh([*siblings(4, 70, seed=1), *siblings(4, 90, seed=2), *siblings(1, 200, seed=3)], "token_mean")
+
+
+def test_a_groups_opening_is_read_once() -> None:
+    batches = list(micro_batches(GROUPS, 10_000))
+    assert [(len(batch.prefix), len(batch.ids)) for batch in batches] == [(0, 1), (89, 4), (69, 4)]
+    assert sum(batch.tokens for batch in batches) < 0.6 * sum(
+        batch.tokens for batch in micro_batches(GROUPS, 10_000, share=False)
+    )
+    rows = [torch.cat([batch.prefix, row]).tolist() for batch in batches for row in batch.ids]
+    for row, sequence in zip(rows, in_batch_order(GROUPS), strict=True):
+        assert row[: len(sequence.ids)] == sequence.ids.tolist()
+
+
+@pytest.mark.parametrize("lora", [None, LoraSection(rank=4)], ids=["weights", "adapters"])
+def test_what_is_read_once_changes_no_gradient(model_dir: Path, lora: LoraSection | None) -> None:
+    learner = Learner(model_dir, LearnerConfig(learning_rate=1e-2, lora=lora))
+    assert learner.shares_prefixes
+    trained = [parameter for parameter in learner.model.parameters() if parameter.requires_grad]
+    found = []
+    for share in (True, False):
+        learner.optimizer.zero_grad()
+        logprobs = []
+        for batch in micro_batches(GROUPS, 10_000, share=share):
+            logprobs.append(learner.logprobs(batch))
+            (logprobs[-1] * batch.advantages * batch.weights).sum().backward()
+        found.append((torch.cat(logprobs).sort().values, [parameter.grad for parameter in trained]))
+    assert found[0][0].tolist() == pytest.approx(found[1][0].tolist(), abs=1e-5)
+    assert all((one - other).abs().max() < 1e-6 for one, other in zip(found[0][1], found[1][1], strict=True))
+    assert max(gradient.abs().max() for gradient in found[0][1]) > 1e-3
+
+
+def test_a_model_that_forgets_activations_reads_every_sequence_whole(model_dir: Path) -> None:
+    learner = Learner(model_dir, LearnerConfig(learning_rate=1e-2, gradient_checkpointing=True))
+    assert not learner.shares_prefixes
+    batches = list(micro_batches(GROUPS, 10_000, share=learner.shares_prefixes))
+    assert not any(len(batch.prefix) for batch in batches)
 
 
 def test_old_logprobs_return_to_their_tokens(learner: Learner) -> None:
