@@ -18,6 +18,7 @@ from agentgym.rollout import Episode, Rollout
 from agentgym.stats import Interval, bootstrap_mean, paired_difference, wilson_interval
 from agentgym.trajectory import Trajectory
 from agentgym.worker import WORKERS, env_factory
+from agentgym.world_host import open_lanes
 
 DEFAULT_EPISODES = 100
 _HOPELESS_EPISODES = 8
@@ -29,9 +30,13 @@ class WorldOptions:
 
     Attributes:
         concurrency: Episodes in flight, each with an environment of its own.
-        workers: ``"thread"`` or ``"process"``; see :func:`agentgym.worker.env_factory`.
+        workers: ``"thread"``: in this process, with no deadline. ``"process"``: in child processes, which may crash,
+            hang or be killed, and leave this process's interpreter to the sampler.
         call_timeout_s: Deadline of one call to a worker process.
         env_kwargs: Arguments of the environment.
+        processes: Number of worker processes that the environments are dealt over; 0 takes the usable cores but one.
+            A process that is lost takes the episodes of all its environments with it: for engines that are not trusted
+            take as many as ``concurrency``.
 
     Raises:
         UsageError: A value makes no sense.
@@ -42,12 +47,15 @@ class WorldOptions:
     workers: str = "thread"
     call_timeout_s: float = 120.0
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    processes: int = 0
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise UsageError(f"concurrency must be at least 1, got {self.concurrency}")
         if not self.call_timeout_s > 0:
             raise UsageError(f"call_timeout_s must be positive, got {self.call_timeout_s}")
+        if self.processes < 0:
+            raise UsageError(f"processes must be at least 1, or 0 for the usable cores but one, got {self.processes}")
         if self.workers not in WORKERS:
             raise UnknownNameError("kind of worker", self.workers, WORKERS)
 
@@ -57,10 +65,11 @@ class WorldOptions:
         Raises:
             UnknownNameError: There is no such environment.
         """
-        make_env = env_factory(
-            env_id, workers=self.workers, call_timeout_s=self.call_timeout_s, **dict(self.env_kwargs)
-        )
-        return Rollout(make_env, policy, self.concurrency)
+        make_env = env_factory(env_id, **dict(self.env_kwargs))
+        if self.workers == "thread":
+            return Rollout(make_env, policy, self.concurrency)
+        lanes = open_lanes(make_env, self.concurrency, processes=self.processes, call_timeout_s=self.call_timeout_s)
+        return Rollout(lanes, policy)
 
 
 @dataclass(frozen=True)

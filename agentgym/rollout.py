@@ -1,7 +1,8 @@
 """Rollout: many episodes at once against one policy, where none waits for another.
 
-Each episode is a coroutine. Its environment runs in a thread of its own lane, so an episode that waits for its
-world leaves the policy free for the others; a policy that batches (vLLM) sees every request the moment it is made.
+Each episode is a coroutine in a lane. A lane's environment runs in a thread of its own or in another process, so an
+episode that waits for its world leaves the policy free for the others; a policy that batches (vLLM) sees every request
+the moment it is made.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 
-from agentgym.actions import Move
+from agentgym.actions import ActionFormat, Move
 from agentgym.env import AgentEnv, Observation
 from agentgym.errors import AgentGymError, ContextLimitError, InfrastructureError
 from agentgym.policy import Completion, Dialogue, Message, Policy
@@ -84,31 +86,72 @@ class _Record:
         )
 
 
-class Lane:
-    """One environment and the thread that it lives in."""
+class Lane(Protocol):
+    """One environment, which plays an episode at a time."""
+
+    @property
+    def home(self) -> object:
+        """Where the environment lives; lanes of one home share what its engine remembers."""
+        ...
+
+    @property
+    def action_format(self) -> ActionFormat:
+        """How the environment reads actions; known after the first reset."""
+        ...
+
+    async def reset(self, seed: int, options: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode."""
+        ...
+
+    async def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Take one turn."""
+        ...
+
+    async def expert_move(self) -> Move:
+        """Return the scripted expert's move in the present state."""
+        ...
+
+    async def replace(self) -> None:
+        """Throw the environment away after a fault; the next reset makes a new one."""
+        ...
+
+    def close(self) -> None:
+        """Close the environment."""
+        ...
+
+
+class ThreadLane:
+    """A lane whose environment lives in a thread of its own; it is made at the first reset."""
+
+    home = None
 
     def __init__(self, make_env: EnvFactory) -> None:
         self._make_env = make_env
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentgym-env")
         self._env: gymnasium.Env[Any, str] | None = None
 
-    async def call(self, work: Callable[[gymnasium.Env[Any, str]], Any]) -> Any:
-        """Run ``work(env)`` in this lane's thread; the environment is made at the first call."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._call, work)
+    @property
+    def action_format(self) -> ActionFormat:
+        """How the environment reads actions; known after the first reset."""
+        return self._base().action_format
 
-    def _call(self, work: Callable[[gymnasium.Env[Any, str]], Any]) -> Any:
-        if self._env is None:
-            self._env = self._make_env()
-        try:
-            return work(self._env)
-        except AgentGymError:
-            raise
-        except Exception as error:  # the engine's own fault: one episode is masked, the others go on
-            logger.exception("an environment crashed; its episode is masked and the environment made anew")
-            raise InfrastructureError(f"the environment crashed: {type(error).__name__}: {error}") from error
+    async def reset(self, seed: int, options: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode."""
+        observation, info = await self._call(lambda env: env.reset(seed=seed, options=options))
+        return observation, info
+
+    async def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Take one turn."""
+        observation, reward, terminated, truncated, info = await self._call(lambda env: env.step(action))
+        return observation, reward, terminated, truncated, info
+
+    async def expert_move(self) -> Move:
+        """Return the scripted expert's move in the present state."""
+        move: Move = await self._call(lambda _: self._base().expert_move())
+        return move
 
     async def replace(self) -> None:
-        """Throw the environment away after a fault; the next call makes a new one."""
+        """Throw the environment away after a fault; the next reset makes a new one."""
         env, self._env = self._env, None
         if env is not None:
             await asyncio.get_running_loop().run_in_executor(self._thread, env.close)
@@ -118,6 +161,25 @@ class Lane:
         if self._env is not None:
             self._thread.submit(self._env.close).result()
         self._thread.shutdown()
+
+    def _base(self) -> AgentEnv:
+        assert self._env is not None
+        base: Any = self._env.unwrapped
+        return base  # type: ignore[no-any-return]
+
+    async def _call(self, work: Callable[[gymnasium.Env[Any, str]], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
+
+    def _do(self, work: Callable[[gymnasium.Env[Any, str]], Any]) -> Any:
+        if self._env is None:
+            self._env = self._make_env()
+        try:
+            return work(self._env)
+        except AgentGymError:
+            raise
+        except Exception as error:  # the engine's own fault: one episode is masked, the others go on
+            logger.exception("an environment crashed; its episode is masked and the environment made anew")
+            raise InfrastructureError(f"the environment crashed: {type(error).__name__}: {error}") from error
 
 
 async def play_episode(episode: Episode, lane: Lane, policy: Policy) -> Trajectory:
@@ -147,23 +209,17 @@ async def _open(record: _Record, lane: Lane) -> None:
     options: dict[str, Any] = {"split": episode.split}
     if episode.task_id is not None:
         options["task_id"] = episode.task_id
-    observation, info = await lane.call(lambda env: env.reset(seed=episode.seed, options=options))
-    base: AgentEnv = await lane.call(lambda env: env.unwrapped)
-
-    async def expert() -> Move:
-        move: Move = await lane.call(lambda _: base.expert_move())
-        return move
-
+    observation, info = await lane.reset(episode.seed, options)
     record.task, record.privileged = dict(info["task"]), dict(info.get("privileged", {}))
     record.dialogue = Dialogue(
         episode=episode.number or 0,
         seed=episode.seed,
         system_prompt=info.get("system_prompt", ""),
-        action_format=base.action_format,
+        action_format=lane.action_format,
         messages=[Message("user", _text(observation))],
         info=info,
         task_id=record.task["id"],
-        expert=expert,
+        expert=lane.expert_move,
     )
 
 
@@ -172,7 +228,7 @@ async def _take_turn(record: _Record, lane: Lane, policy: Policy) -> Ending | No
     before_s = time.monotonic()
     said = await policy.act(dialogue)
     acted_s = time.monotonic()
-    observation, _, terminated, truncated, info = await lane.call(lambda env: env.step(said.text))
+    observation, _, terminated, truncated, info = await lane.step(said.text)
     stepped_s = time.monotonic()
     record.turns.append(_turn(dialogue, said, info, acted_s - before_s, stepped_s - acted_s))
     dialogue.token_ids += [*said.prompt_ids, *said.token_ids]
@@ -208,18 +264,43 @@ def _text(observation: Observation) -> str:
     return observation if isinstance(observation, str) else str(observation["text"])
 
 
+class _Deal:
+    """Deals out episodes to homes: those of one task to the same home, where its game was loaded already.
+
+    With one home, and for episodes of no particular task, the order is that of the list. A home that has nothing left
+    of its own helps the one with the most.
+    """
+
+    def __init__(self, episodes: Sequence[Episode], homes: Collection[object]) -> None:
+        groups: dict[Any, deque[int]] = {}
+        for place, episode in enumerate(episodes):
+            alone = episode.task_id is None or len(homes) == 1
+            groups.setdefault(place if alone else (episode.split, episode.task_id), deque()).append(place)
+        self._fresh = deque(groups.values())
+        self._started: dict[object, deque[int]] = {home: deque() for home in homes}
+
+    def take(self, home: object) -> int | None:
+        """Return the place in the list of what to play next there; ``None`` if all is dealt out."""
+        own = self._started[home]
+        if not own and self._fresh:
+            own += self._fresh.popleft()
+        if not own:
+            own = max(self._started.values(), key=len)
+        return own.popleft() if own else None
+
+
 class Rollout:
     """A set of lanes that plays episodes, reused from batch to batch.
 
     Args:
-        make_env: Makes one environment.
+        worlds: Makes one environment; or the lanes themselves, which are closed with the rollout.
         policy: Acts in all of them.
-        concurrency: Episodes in flight, each with an environment of its own.
+        concurrency: Episodes in flight, each in a lane with an environment of its own; lanes that are given count.
     """
 
-    def __init__(self, make_env: EnvFactory, policy: Policy, concurrency: int = 8) -> None:
+    def __init__(self, worlds: EnvFactory | Sequence[Lane], policy: Policy, concurrency: int = 8) -> None:
         self.policy = policy
-        self._lanes = [Lane(make_env) for _ in range(max(1, concurrency))]
+        self._lanes = [ThreadLane(worlds) for _ in range(max(1, concurrency))] if callable(worlds) else list(worlds)
 
     async def play(
         self, episodes: Sequence[Episode], on_done: Callable[[Trajectory], None] | None = None
@@ -235,11 +316,11 @@ class Rollout:
         """
         finished: dict[int, Trajectory] = {}
         numbered = [e if e.number is not None else replace(e, number=i) for i, e in enumerate(episodes)]
-        waiting = enumerate(numbered)
+        deal = _Deal(numbered, {lane.home for lane in self._lanes})
 
         async def work(lane: Lane) -> None:
-            for place, episode in waiting:
-                finished[place] = trajectory = await play_episode(episode, lane, self.policy)
+            while (place := deal.take(lane.home)) is not None:
+                finished[place] = trajectory = await play_episode(numbered[place], lane, self.policy)
                 if on_done is not None:
                     on_done(trajectory)
 
@@ -252,6 +333,6 @@ class Rollout:
         return [finished[i] for i in range(len(episodes))]
 
     def close(self) -> None:
-        """Close the environments and their threads; the policy is the caller's."""
+        """Close the environments and where they live; the policy is the caller's."""
         for lane in self._lanes:
             lane.close()

@@ -1,7 +1,14 @@
-"""The pack of tests/fixtures, installed for one test: found by entry point here, in workers and at the command line."""
+"""The pack of tests/fixtures, installed for one test: found by entry point here, in workers and at the command line.
+
+And the guard of tests that start processes.
+"""
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,3 +26,19 @@ def corridor(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     gymnasium.register(env_id, entry_point="agentgym_corridor:CorridorEnv")
     yield env_id
     del gymnasium.registry[env_id]
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """No child, zombie or file descriptor outlives a test."""
+    multiprocessing.get_context("spawn").Process(target=int).start()  # starts multiprocessing's own tracker process
+    deadline = time.monotonic() + 60
+    while multiprocessing.active_children():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    gc.collect()
+    assert multiprocessing.active_children() == []
+    assert len(os.listdir("/proc/self/fd")) <= before

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
-import multiprocessing
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,7 @@ from agentgym.registry import make
 from agentgym.rollout import Episode, Rollout
 from agentgym.worker import WorkerEnv, env_factory
 
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """No child, zombie or file descriptor outlives a test."""
-    multiprocessing.get_context("spawn").Process(target=int).start()  # starts multiprocessing's own tracker process
-    _wait_until(lambda: not multiprocessing.active_children())
-    gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
-    yield
-    gc.collect()
-    assert multiprocessing.active_children() == []
-    assert len(os.listdir("/proc/self/fd")) <= before
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def _wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
@@ -258,10 +246,28 @@ if __name__ == "__main__":
 """
 
 
-def test_children_and_theirs_die_with_a_killed_parent(corridor: str, tmp_path: Path) -> None:
+_PARENT_OF_LANES = """
+import asyncio, functools
+from agentgym.registry import make
+from agentgym.world_host import open_lanes
+async def main():
+    lanes = open_lanes(functools.partial(make, "agentgym/Corridor-v0"), 4, processes=2)
+    for lane in lanes:
+        await lane.reset(0, {})
+    hanging = asyncio.ensure_future(lanes[0].step("hang with child"))
+    await asyncio.sleep(0.5)
+    print("ready", flush=True)
+    await hanging
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("program", [_PARENT, _PARENT_OF_LANES], ids=["envs", "lanes"])
+def test_children_and_theirs_die_with_a_killed_parent(corridor: str, tmp_path: Path, program: str) -> None:
     """kill -9 the parent: its idle worker, its hanging worker and what that one started are gone."""
     script = tmp_path / "parent.py"
-    script.write_text(_PARENT)
+    script.write_text(program)
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "ready\n"
