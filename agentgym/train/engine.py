@@ -1,14 +1,16 @@
 """Engine: vLLM inside this process, fed by asynchronous episodes.
 
 One thread owns vLLM. Between two steps it takes in what has arrived since (new requests, cancellations, calls such as
-a push of weights), so a request joins the running batch at the next token and nobody waits for anybody else.
+a push of weights), so a request joins the running batch at the next token and nobody waits for anybody else. What a
+step has finished goes to the event loop in one piece: each time that the loop is woken, it takes the interpreter's lock
+from the next step.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
+import logging
 import queue
 import threading
 import time
@@ -23,6 +25,7 @@ from agentgym.train.vllm_runtime import EngineConfig, close_vllm, open_vllm, sam
 
 __all__ = ["EngineConfig", "EngineCounters", "Sample", "VllmEngine"]
 
+logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
@@ -67,11 +70,14 @@ class EngineCounters:
 
 @dataclass(frozen=True)
 class _Request:
+    """What waits for an answer of the engine: a thread, or, with a loop, a coroutine in it."""
+
     key: str
     prompt_ids: list[int]
     params: Any
     read: Callable[[Any], Any]
-    future: Future[Any]
+    future: Future[Any] | asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop | None = None
 
 
 @dataclass(frozen=True)
@@ -123,17 +129,18 @@ class VllmEngine:
             UsageError: The prompt has ids that the model does not know, or a sampling parameter is out of its range.
             InfrastructureError: The engine failed or was closed.
         """
-        return await asyncio.wrap_future(self.submit(prompt_ids, sampling, stop_token_ids))
+        sample: Sample = await self._answer(*self._sampling_job(prompt_ids, sampling, stop_token_ids))
+        return sample
 
     def submit(
         self, prompt_ids: Sequence[int], sampling: SamplingParams, stop_token_ids: Sequence[int] = ()
     ) -> Future[Sample]:
         """Do as ``generate`` does, for callers without an event loop; cancelling the future ends the request."""
-        if len(prompt_ids) >= self.config.max_model_len:
-            raise ContextLimitError(
-                f"the dialogue has {len(prompt_ids)} tokens and the engine's context {self.config.max_model_len}"
-            )
-        return self._submit(list(prompt_ids), sampling_params(sampling, tuple(stop_token_ids)), _read_sample)
+        job = self._sampling_job(prompt_ids, sampling, stop_token_ids)
+        future: Future[Sample] = Future()
+        key = self._submit(*job, future, None)
+        future.add_done_callback(lambda done: self._inbox.put(_Abort(key)) if done.cancelled() else None)
+        return future
 
     async def score(self, token_ids: Sequence[int]) -> tuple[float, ...]:
         """Return the log-probability of each token given those before it, at temperature 1.
@@ -147,7 +154,8 @@ class VllmEngine:
         """
         if not 1 < len(token_ids) < self.config.max_model_len:
             raise ContextLimitError(f"a text to score has 2 to {self.config.max_model_len - 1} tokens")
-        return await asyncio.wrap_future(self._submit(list(token_ids), scoring_params(), _read_scores))
+        scores: tuple[float, ...] = await self._answer(list(token_ids), scoring_params(), _read_scores)
+        return scores
 
     def call(self, work: Callable[[Any], Result]) -> Result:
         """Run ``work(llm_engine)`` in the engine's thread between two steps and return what it returns."""
@@ -167,7 +175,33 @@ class VllmEngine:
         self._inbox.put(None)
         self._thread.join()
 
-    def _submit(self, prompt_ids: list[int], params: Any, read: Callable[[Any], Any]) -> Future[Any]:
+    def _sampling_job(
+        self, prompt_ids: Sequence[int], sampling: SamplingParams, stop_token_ids: Sequence[int]
+    ) -> tuple[list[int], Any, Callable[[Any], Sample]]:
+        if len(prompt_ids) >= self.config.max_model_len:
+            raise ContextLimitError(
+                f"the dialogue has {len(prompt_ids)} tokens and the engine's context {self.config.max_model_len}"
+            )
+        return list(prompt_ids), sampling_params(sampling, tuple(stop_token_ids)), _read_sample
+
+    async def _answer(self, prompt_ids: list[int], params: Any, read: Callable[[Any], Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        key = self._submit(prompt_ids, params, read, future, loop)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._inbox.put(_Abort(key))
+            raise
+
+    def _submit(
+        self,
+        prompt_ids: list[int],
+        params: Any,
+        read: Callable[[Any], Any],
+        future: Future[Any] | asyncio.Future[Any],
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> str:
         self._check_alive()
         if not prompt_ids or min(prompt_ids) < 0 or max(prompt_ids) >= self._vocabulary_size:
             # vLLM does not look, and a bad id would take the engine down with all that it is doing.
@@ -175,14 +209,9 @@ class VllmEngine:
                 f"a prompt is empty or has token ids outside the model's {self._vocabulary_size}; "
                 f"is its tokenizer that of {self.config.model!r}?"
             )
-        request = _Request(str(next(self._keys)), prompt_ids, params, read, Future())
-        request.future.add_done_callback(functools.partial(self._on_done, request.key))
-        self._inbox.put(request)
-        return request.future
-
-    def _on_done(self, key: str, future: Future[Any]) -> None:
-        if future.cancelled():
-            self._inbox.put(_Abort(key))
+        key = str(next(self._keys))
+        self._inbox.put(_Request(key, prompt_ids, params, read, future, loop))
+        return key
 
     def _check_alive(self) -> None:
         if self._fault is not None:
@@ -231,11 +260,12 @@ class VllmEngine:
         outputs = llm.step()
         self.counters.busy_s += time.perf_counter() - started_s
         self.counters.steps += 1
+        answers = []
         for output in outputs:
             if output.finished and (request := self._running.pop(output.request_id, None)) is not None:
                 self._count(output)
-                if request.future.set_running_or_notify_cancel():
-                    request.future.set_result(request.read(output))
+                answers.append((request, request.read(output)))
+        _deliver(answers)
 
     def _admit(self, request: _Request, llm: Any) -> None:
         from vllm.inputs import tokens_input
@@ -245,7 +275,7 @@ class VllmEngine:
         try:
             llm.add_request(request.key, tokens_input(request.prompt_ids), request.params)
         except Exception as error:  # vLLM's validation: this request's own fault, the others go on
-            request.future.set_exception(InfrastructureError(f"vLLM refused the request: {error}"))
+            _deliver([(request, InfrastructureError(f"vLLM refused the request: {error}"))])
             return
         self._running[request.key] = request
 
@@ -258,15 +288,40 @@ class VllmEngine:
     def _refuse_all(self) -> None:
         """Tell everybody who still waits that the engine is gone."""
         reason = "was closed" if self._fault is None else f"failed: {self._fault!r}"
-        waiting: list[Future[Any]] = [request.future for request in self._running.values()]
+        requests = list(self._running.values())
         self._running.clear()
         while not self._inbox.empty():
             item = self._inbox.get()
-            if isinstance(item, _Request | _Call):
-                waiting.append(item.future)
-        for future in waiting:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(InfrastructureError(f"the vLLM engine {reason}"))
+            if isinstance(item, _Request):
+                requests.append(item)
+            elif isinstance(item, _Call):
+                item.future.set_exception(InfrastructureError(f"the vLLM engine {reason}"))
+        _deliver([(request, InfrastructureError(f"the vLLM engine {reason}")) for request in requests])
+
+
+def _deliver(answers: Sequence[tuple[_Request, Any]]) -> None:
+    """Hand over results and exceptions, waking each event loop once."""
+    of_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[Any, Any]]] = {}
+    for request, answer in answers:
+        of_loop.setdefault(request.loop, []).append((request.future, answer))
+    for loop, own in of_loop.items():
+        if loop is None:
+            _settle(own)
+            continue
+        try:
+            loop.call_soon_threadsafe(_settle, own)
+        except RuntimeError:
+            logger.debug("an event loop was closed before its requests were answered")
+
+
+def _settle(answers: Sequence[tuple[Any, Any]]) -> None:
+    for future, answer in answers:
+        if future.done() or (isinstance(future, Future) and not future.set_running_or_notify_cancel()):
+            continue  # it was cancelled
+        if isinstance(answer, BaseException):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
 
 
 def _keep_own_threads() -> None:
