@@ -62,7 +62,13 @@ def _add_play_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         default="thread",
-        help="where environments live: thread (default), or process: one that crashes costs one episode",
+        help="where environments live: thread (default), or process: child processes, which may crash or hang",
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=0,
+        help="number of worker processes, which are lost with all episodes in them (default: usable cores but one)",
     )
     parser.add_argument(
         "--call-timeout-s",
@@ -136,7 +142,7 @@ def _plan(args: argparse.Namespace) -> tuple[WorldOptions, list[Episode]]:
     env_kwargs: dict[str, Any] = read_pairs(args.env_arg, "--env-arg")
     if args.action_format is not None:
         env_kwargs["action_format"] = args.action_format
-    options = WorldOptions(args.concurrency, args.workers, args.call_timeout_s, env_kwargs)
+    options = WorldOptions(args.concurrency, args.workers, args.call_timeout_s, env_kwargs, args.processes)
     return options, plan_episodes(args.env_id, args.split, args.episodes, args.seed, env_kwargs)
 
 

@@ -49,7 +49,9 @@ class EnvSection(Section):
         split: Split to train on.
         tasks: Train on the first so many tasks of it; all if absent.
         kwargs: Arguments of the environment.
-        workers: ``thread`` or ``process``; see :func:`agentgym.worker.env_factory`.
+        workers: ``thread``, or ``process``: engines in Python take time from a sampler in the same process.
+        processes: Number of worker processes; 0 takes the usable cores but one. Each hosts as many environments as its
+            share of ``sampling.concurrency``, and takes their episodes with it if it is lost.
         call_timeout_s: Deadline of one call to a worker process.
     """
 
@@ -58,6 +60,7 @@ class EnvSection(Section):
     tasks: PositiveInt | None = None
     kwargs: dict[str, Any] = {}
     workers: Literal["thread", "process"] = "thread"
+    processes: NonNegativeInt = 0
     call_timeout_s: PositiveFloat = 120.0
 
 

@@ -107,7 +107,7 @@ def _check_same_run(before: Recipe, now: Recipe) -> None:
 def _batch_keys(recipe: Recipe) -> dict[str, Any]:
     return {
         "run.seed": recipe.run.seed,
-        "env": recipe.env.model_dump(exclude={"workers", "call_timeout_s"}),
+        "env": recipe.env.model_dump(exclude={"workers", "processes", "call_timeout_s"}),
         "model": recipe.model.model_dump(),
         "grpo.tasks_per_update": recipe.grpo.tasks_per_update,
         "grpo.group_size": recipe.grpo.group_size,

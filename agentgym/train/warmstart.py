@@ -216,7 +216,7 @@ def _play(recipe: Recipe, policy: Any, plan: Sequence[Episode], purpose: str) ->
     options = world_options(recipe)
     options = replace(options, env_kwargs={**options.env_kwargs, **recipe.warmstart.env_kwargs})
     if recipe.warmstart.workers == "process":
-        options = replace(options, concurrency=usable_cores(), workers="process")
+        options = replace(options, concurrency=usable_cores(), workers="process", processes=usable_cores())
     tqdm.write(f"{purpose}: {len(plan)} episodes")
     return asyncio.run(play_plan(plan, policy, options))
 
@@ -226,6 +226,7 @@ def world_options(recipe: Recipe) -> WorldOptions:
     return WorldOptions(
         concurrency=recipe.sampling.concurrency,
         workers=recipe.env.workers,
+        processes=recipe.env.processes,
         call_timeout_s=recipe.env.call_timeout_s,
         env_kwargs=recipe.env.kwargs,
     )
