@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 
 def usable_cores() -> int:
@@ -21,3 +22,14 @@ def machine_size() -> str:
     except (ValueError, OSError, AttributeError):  # a system that does not tell
         return size
     return f"{size} and {memory_gb:.0f}\u00a0GB of memory"
+
+
+def cache_dir(part: str = "") -> Path:
+    """Return where what was made once is kept: ``$AGENTGYM_CACHE``, or ``agentgym`` in the user's cache directory.
+
+    Args:
+        part: A folder in it.
+    """
+    root = os.environ.get("AGENTGYM_CACHE")
+    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "agentgym"
+    return base.expanduser() / part

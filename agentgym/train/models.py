@@ -15,16 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from agentgym.errors import ModelError
+from agentgym.machine import cache_dir as user_cache_dir
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HEAD_DIM = 64  # the smallest that vLLM's CPU attention takes
-
-
-def default_cache_dir() -> Path:
-    """Return where models are kept: ``$AGENTGYM_CACHE``, or ``agentgym`` in the user's cache directory."""
-    if folder := os.environ.get("AGENTGYM_CACHE"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "agentgym"
 
 
 def resolve_model(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -32,14 +26,14 @@ def resolve_model(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str
 
     Args:
         name: ``smollm2``; the path of a Hugging Face directory; or ``owner/name`` on the Hugging Face hub.
-        cache_dir: Where made models are kept; by default ``default_cache_dir()``.
+        cache_dir: Where made models are kept; by default ``agentgym.machine.cache_dir()``.
 
     Raises:
         ModelError: There is no such model, its directory is incomplete, or the package that carries it is missing.
     """
     text = os.fspath(name)
     if text == "smollm2":
-        return _smollm2(Path(cache_dir) if cache_dir is not None else default_cache_dir())
+        return _smollm2(Path(cache_dir) if cache_dir is not None else user_cache_dir())
     path = Path(text).expanduser()
     if path.exists():
         check_model_dir(path)
@@ -188,7 +182,8 @@ def build_tiny(
 ) -> Path:
     """Make a small transformer with random weights and a word tokenizer.
 
-    It has Qwen3's architecture: the norm on queries and keys lets it learn faster than a Llama of the same size.
+    It has Qwen3's architecture: the norm on queries and keys lets it learn faster than a Llama of the same size. The
+    vector of a token of several words, such as ``mug 2``, starts as that of ``mug`` and that of ``2`` together (design).
 
     Args:
         vocabulary_texts: What the model will read and write: prompts, observations, actions.
@@ -221,10 +216,26 @@ def build_tiny(
     with torch.random.fork_rng(devices=[]), _writing(target) as unfinished, quiet_transformers():
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)
+        _compose_embeddings(model.get_input_embeddings().weight, tokenizer)
         model.generation_config = GenerationConfig(**ends)
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
     return target
+
+
+def _compose_embeddings(weight: Any, tokenizer: Any) -> None:
+    """Start the vector of a name or phrase as the sum of its words' vectors, at their length: kinds of things show."""
+    import torch
+
+    from agentgym.train.word_tokenizer import parts_of
+
+    vocabulary = tokenizer.get_vocab()
+    words = weight.detach().clone()
+    with torch.no_grad():
+        for token, number in vocabulary.items():
+            known = [vocabulary[part] for part in parts_of(token) if part in vocabulary]
+            if len(known) > 1:
+                weight[number] = words[known].sum(0) / len(known) ** 0.5
 
 
 def _tiny_shape(vocabulary: int, hidden: int, layers: int, context: int) -> dict[str, Any]:

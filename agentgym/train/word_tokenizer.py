@@ -29,7 +29,8 @@ CHAT_TEMPLATE = (
 )
 _BLANK = "▁"
 _NAME = re.compile(r"▁?[^\W\d_]+▁\d+")
-_WORD = re.compile(_NAME.pattern + r"|\n|▁?(?:[^\W\d_]+|\d+|[^\w\s▁]|_)|▁|\s")
+_SINGLE = re.compile(r"\n|▁?(?:[^\W\d_]+|\d+|[^\w\s▁]|_)|▁|\s")
+_WORD = re.compile(f"{_NAME.pattern}|{_SINGLE.pattern}")
 _NUMBERS = 100
 _PHRASE_SHARE = 0.1  # design: what two texts in ten say is a phrase; a task's own words are rarer and stay apart
 _MAX_PHRASES = 128
@@ -76,6 +77,11 @@ def split_words(text: str) -> list[str]:
     """Split a text into words, marks and numbered names, each with the blank before it."""
     spaced = re.sub(r"\n(?!\Z)", "\n ", text).replace(" ", _BLANK)
     return _WORD.findall(spaced if spaced.startswith(_BLANK) else _BLANK + spaced)
+
+
+def parts_of(token: str) -> list[str]:
+    """Return the tokens of the single words and numbers that a token is made of."""
+    return _SINGLE.findall(token)
 
 
 def find_phrases(texts: Iterable[list[str]]) -> list[str]:

@@ -19,6 +19,7 @@ from agentgym_household.alfred.compiled import GameCache
 from agentgym_household.alfred.engine import MemoPddlEnv
 from agentgym_household.alfred.errors import GameFileError, UntrustedGameError
 from agentgym_household.alfred.generate import draw_recipe, generate_game
+from agentgym_household.alfred.translation import find_translation, translate
 
 INFOS = {"won": True, "admissible_commands": True}
 
@@ -90,6 +91,25 @@ def test_caches_are_bounded_and_memory_does_not_grow(game: dict[str, Any], monke
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 8_000  # kB
     env.close()
+
+
+def test_translations_are_kept_and_torn_ones_made_again(game: dict[str, Any], tmp_path: Path) -> None:
+    made = find_translation(game["pddl_domain"], game["pddl_problem"], tmp_path)
+    (entry,) = tmp_path.iterdir()
+    whole = entry.read_bytes()
+    assert find_translation(game["pddl_domain"], game["pddl_problem"], tmp_path) == made
+    assert translate(game["pddl_domain"], game["pddl_problem"]) == made
+    entry.write_bytes(whole[:-100])
+    assert find_translation(game["pddl_domain"], game["pddl_problem"], tmp_path) == made
+    assert [path.read_bytes()[10:] for path in tmp_path.iterdir()] == [whole[10:]]  # gzip's head holds the time
+
+
+def test_a_folder_that_cannot_be_written_costs_no_game(
+    game: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    assert find_translation(game["pddl_domain"], game["pddl_problem"], tmp_path / "file" / "inside").sas
+    assert "cannot be kept" in caplog.text
 
 
 HOSTILE = "__import__('os').system('touch /tmp/agentgym-owned')"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentgym_household.textworld_env import TextWorldEnv
-from agentgym_household.tw.cache import GameCache, default_cache_dir, is_intact
+from agentgym_household.tw.cache import GameCache, is_intact
 from agentgym_household.tw.options import GameSpec, read_options
 
 FIND = """
@@ -94,6 +94,6 @@ def test_every_option_and_the_version_name_the_entry() -> None:
 
 def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AGENTGYM_CACHE", str(tmp_path))
-    assert default_cache_dir() == tmp_path / "textworld"
+    assert GameCache().folder == tmp_path / "textworld"
     monkeypatch.delenv("AGENTGYM_CACHE")
-    assert default_cache_dir().parts[-3:] == (".cache", "agentgym", "textworld")
+    assert GameCache().folder.parts[-3:] == (".cache", "agentgym", "textworld")

@@ -56,7 +56,7 @@ class Expert:
         seen = command.removeprefix("take ").partition(" from ")[0] if command.startswith("take ") else "nothing"
         aim = f"{task} {goal.target} for {goal.receptacle or goal.lamp}"
         thought = f"{aim}, at {at}, hold {known.held or 'nothing'}, see {seen}"
-        if known.contents or seen != "nothing":
+        if known.contents or seen != "nothing" or self.style == "wandering":  # what is left to chance is no plan
             return thought
         return f"{thought}, search {', '.join(self._order(known, goal.target)[:_PLANNED])}"
 

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import fast_downward
+
+from agentgym.machine import cache_dir
 
 _log = logging.getLogger(__name__)
 _translating = threading.Lock()
@@ -45,12 +48,6 @@ class Translation:
     init: list[tuple[str, list[str]]]
 
 
-def default_cache_dir() -> Path:
-    """Return where translations are kept: ``$AGENTGYM_CACHE/alfred``, else ``~/.cache/agentgym/alfred``."""
-    root = os.environ.get("AGENTGYM_CACHE")
-    return (Path(root).expanduser() if root else Path.home() / ".cache" / "agentgym") / "alfred"
-
-
 def find_translation(domain: str, problem: str, folder: Path | None = None) -> Translation:
     """Return the translation of a game, made now (0.1 to 1 s) if no process has made it before.
 
@@ -58,7 +55,7 @@ def find_translation(domain: str, problem: str, folder: Path | None = None) -> T
     cannot be written costs time, not the game.
     """
     text = "\0".join((domain, problem, _translator(), str(_FORMAT)))
-    entry = (folder or default_cache_dir()) / f"{hashlib.sha256(text.encode()).hexdigest()}.json.gz"
+    entry = (folder or cache_dir("alfred")) / f"{hashlib.sha256(text.encode()).hexdigest()}.json.gz"
     found = _read(entry)
     if found is None:
         found = translate(domain, problem)
@@ -107,10 +104,17 @@ def _translator() -> str:
 
 def _read(entry: Path) -> Translation | None:
     try:
-        return Translation(**json.loads(gzip.decompress(entry.read_bytes())))
+        found = json.loads(gzip.decompress(entry.read_bytes()))
+        return Translation(
+            sas=found["sas"],
+            types=[(name, supertypes) for name, supertypes in found["types"]],
+            parameters={action: [(name, kind) for name, kind in own] for action, own in found["parameters"].items()},
+            objects=found["objects"],
+            init=[(name, args) for name, args in found["init"]],
+        )
     except FileNotFoundError:
         return None
-    except (OSError, EOFError, ValueError, TypeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zlib.error) as error:
         _log.warning("the translated game %s cannot be read (%s) and is made again", entry, error)
         return None
 

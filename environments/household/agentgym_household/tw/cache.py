@@ -18,18 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from agentgym.errors import InfrastructureError, UsageError
+from agentgym.machine import cache_dir
 from agentgym_household.tw.options import GameSpec
 from agentgym_household.tw.worker import NO_GAME
 
 _log = logging.getLogger(__name__)
 _WORKER = Path(__file__).with_name("worker.py")
 _FILES = ("game.z8", "game.json")
-
-
-def default_cache_dir() -> Path:
-    """Return where games are kept: ``$AGENTGYM_CACHE/textworld``, else ``~/.cache/agentgym/textworld``."""
-    root = os.environ.get("AGENTGYM_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "agentgym") / "textworld"
 
 
 class GameCache:
@@ -44,7 +39,7 @@ class GameCache:
     """
 
     def __init__(self, folder: Path | None = None, timeout_s: float = 600.0) -> None:
-        self.folder = (folder or default_cache_dir()).expanduser()
+        self.folder = (folder or cache_dir("textworld")).expanduser()
         self.timeout_s = timeout_s
         self._engine_version = version("textworld")
         self._checked: set[str] = set()
