@@ -7,6 +7,7 @@ alone is tokenised with special tokens; what the world says is data, in which ``
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from agentgym.errors import ModelError
 from agentgym.policy import Dialogue
 
+_KNOWN_TEXTS = 512  # worlds repeat themselves, most of all to the members of a group
 _MARKS = ("xsystemx", "xfirstx", "xanswerx", "xsecondx", "xreplyx", "xthirdx")
 
 
@@ -53,6 +55,7 @@ class ChatRenderer:
         # Whether special tokens are split is state of the tokenizer: two copies that never change it cannot race.
         self._template_tokenizer = copy.deepcopy(tokenizer)
         self._content_tokenizer = copy.deepcopy(tokenizer)
+        self._encode = functools.lru_cache(maxsize=_KNOWN_TEXTS)(self._encode_content)
         self._without_system = self._read_pieces(with_system=False)
         self._with_system = self._read_pieces(with_system=True)
         self._after_action_ids = self._template_ids(self._with_system.after_action)
@@ -129,9 +132,10 @@ class ChatRenderer:
 
     def _content_ids(self, text: str) -> list[int]:
         text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be tokenised
-        if self._with_system.strips:
-            text = text.strip()
-        return list(self._content_tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+        return list(self._encode(text.strip() if self._with_system.strips else text))
+
+    def _encode_content(self, text: str) -> tuple[int, ...]:
+        return tuple(self._content_tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
     def _read_pieces(self, *, with_system: bool) -> _Pieces:
         if not getattr(self._template_tokenizer, "chat_template", None):
