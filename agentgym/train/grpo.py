@@ -24,7 +24,7 @@ from agentgym.train.batch import (
 from agentgym.train.config import Recipe
 from agentgym.train.curriculum import TaskStream, batch_digest
 from agentgym.train.figures import Figures, LearningTotals, describe_episodes, describe_speed
-from agentgym.train.learner import Learner, entropy_of, pick_logprobs
+from agentgym.train.learner import Learner, entropy_of, log_distributions, pick_logprobs
 from agentgym.train.loss import PolicyLoss, TokenData, token_losses
 from agentgym.train.sync import assert_on_policy, push_weights
 from agentgym.trajectory import Trajectory
@@ -182,14 +182,14 @@ class Grpo:
 
     def _loss(self, batch: MicroBatch, totals: LearningTotals) -> torch.Tensor:
         device, temperature = self.learner.device, self.recipe.sampling.temperature
-        logits = self.learner.logits(batch)
-        logprobs = pick_logprobs(logits, batch.targets.to(device), temperature)
+        distributions = log_distributions(self.learner.logits(batch), temperature)
+        logprobs = pick_logprobs(distributions, batch.targets.to(device))
         sampler = batch.logprobs.to(device)
         from_trainer = self.settings.old_logprobs == "trainer" and self._single_step
         old = logprobs.detach() if from_trainer else batch.old_logprobs.to(device)
         data = TokenData(old, sampler, batch.advantages.to(device), batch.rows.to(device), self._reference(batch))
         losses = token_losses(logprobs, data, self.loss)
-        entropy = entropy_of(logits, temperature) if self.settings.log_entropy else None
+        entropy = entropy_of(distributions) if self.settings.log_entropy else None
         totals.add_tokens(batch, losses, (logprobs.detach() - sampler).abs(), entropy)
         return (losses.loss * batch.weights.to(device)).sum()
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from agentgym.errors import DivergenceError, ModelError
 from agentgym.train.batch import MicroBatch
@@ -113,7 +112,7 @@ class Learner:
 
     def logprobs(self, batch: MicroBatch, temperature: float = 1.0) -> Tensor:
         """Return the log-probability of each sampled token, shape ``(tokens,)``, with gradient."""
-        return pick_logprobs(self.logits(batch), batch.targets.to(self.device), temperature)
+        return pick_logprobs(log_distributions(self.logits(batch), temperature), batch.targets.to(self.device))
 
     @contextlib.contextmanager
     def adapters_off(self) -> Iterator[None]:
@@ -209,16 +208,22 @@ def _has_plain_cache(model: Any) -> bool:
     return not model._is_stateful and all(type(layer) is DynamicLayer for layer in layers)
 
 
-def pick_logprobs(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the log-probability of each target; ``logits`` of shape ``(tokens, vocabulary)``."""
-    return -functional.cross_entropy(logits / temperature, targets, reduction="none")
 
 
-def entropy_of(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the entropy of each distribution in nats, without gradient."""
+def log_distributions(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the log-probability of every token, shape ``(tokens, vocabulary)``, as its argument's."""
+    return (logits if temperature == 1 else logits / temperature).log_softmax(-1)
+
+
+def pick_logprobs(distributions: Tensor, targets: Tensor) -> Tensor:
+    """Return the log-probability of each target, given those of every token."""
+    return distributions.gather(-1, targets[:, None])[:, 0]
+
+
+def entropy_of(distributions: Tensor) -> Tensor:
+    """Return the entropy of each distribution in nats, without gradient, given the log-probability of every token."""
     with torch.no_grad():
-        logprobs = (logits.detach() / temperature).log_softmax(-1)
-        return -(logprobs.exp() * logprobs).sum(-1)
+        return -(distributions.exp() * distributions).sum(-1)
 
 
 def _add_adapters(base: Any, lora: LoraSection, seed: int) -> Any:

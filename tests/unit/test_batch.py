@@ -20,7 +20,7 @@ from agentgym.train.batch import (
     with_old_logprobs,
 )
 from agentgym.train.config import Aggregation, LoraSection
-from agentgym.train.learner import Learner, LearnerConfig, entropy_of
+from agentgym.train.learner import Learner, LearnerConfig, entropy_of, log_distributions
 from agentgym.train.models import build_tiny
 from agentgym.trajectory import Trajectory, Turn
 
@@ -107,7 +107,9 @@ def test_logprobs_are_those_of_the_whole_model(learner: Learner) -> None:
         tempered = (logits[batch.predicts] / 0.7).log_softmax(-1).gather(-1, batch.targets[:, None])[:, 0]
         assert learner.logprobs(batch, temperature=0.7).tolist() == pytest.approx(tempered.tolist(), abs=1e-5)
         distribution = torch.distributions.Categorical(logits=logits[batch.predicts])
-        assert entropy_of(learner.logits(batch)).tolist() == pytest.approx(distribution.entropy().tolist(), abs=1e-4)
+        assert entropy_of(log_distributions(learner.logits(batch))).tolist() == pytest.approx(
+            distribution.entropy().tolist(), abs=1e-4
+        )
 
 
 def negative_log_likelihood(learner: Learner, batch: MicroBatch) -> torch.Tensor:
