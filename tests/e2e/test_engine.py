@@ -129,6 +129,31 @@ async def test_cancelling_ends_the_request(engine: VllmEngine) -> None:
     assert engine.running == 0
 
 
+async def test_what_a_step_has_finished_wakes_the_loop_once(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    wake, woken = loop.call_soon_threadsafe, []
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *call: (woken.append(call), wake(*call))[1])
+    await asyncio.gather(*(engine.generate(prompt, SamplingParams(max_tokens=6)) for prompt in PROMPTS))
+    assert 1 <= len(woken) <= 2, "eight requests that end together, or all but the first, which began a step earlier"
+
+
+def test_a_loop_that_is_gone_leaves_the_engine_to_others(engine: VllmEngine) -> None:
+    held: list[asyncio.Future[Any]] = []
+
+    async def leave() -> None:
+        held.append(asyncio.ensure_future(engine.generate(PROMPTS[0], SamplingParams(max_tokens=20))))
+        await asyncio.sleep(0)  # lets the task submit its request
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(leave())
+    loop.close()
+    assert len(engine.submit(PROMPTS[1], SamplingParams(max_tokens=60)).result().token_ids) == 60
+    assert engine.running == 0
+    assert not held[0].done()
+
+
 async def test_what_does_not_fit_is_said(engine: VllmEngine) -> None:
     with pytest.raises(ContextLimitError, match="512"):
         await engine.generate([10] * 512, SamplingParams())
