@@ -5,5 +5,9 @@ FROM ${BASE}
 
 USER root
 COPY install.sh browser.packages /usr/local/share/agentgym/
-RUN sh /usr/local/share/agentgym/install.sh browser
+# Fontconfig's caches name the times of the directories of fonts: with others than the final ones they are never used.
+RUN cd /usr/local/share/agentgym \
+ && sh install.sh browser \
+ && find /usr/share/fonts /usr/local/share/fonts -exec touch -h -d "@$(cat mirror_epoch_s)" {} + \
+ && fc-cache --force
 USER 10001:10001
