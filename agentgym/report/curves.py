@@ -240,7 +240,7 @@ def _draw_speed(axes: Any, run: RunRecord) -> None:
 
 
 def _draw_seconds(axes: Any, run: RunRecord) -> None:
-    parts = [("sampling", "seconds/sample", TRAIN), ("training", "seconds/train", SEA), ("sync", "seconds/sync", SAND)]
+    parts = [("sample", "seconds/sample", TRAIN), ("train", "seconds/train", SEA), ("sync", "seconds/sync", SAND)]
     known = sum(total(run.updates, name) for _, name, _ in parts)
     shares = [total(run.updates, name) / known if known else 0.0 for _, name, _ in parts]
     legend = [(f"■ {word} {percent(share)}", colour) for (word, _, colour), share in zip(parts, shares, strict=True)]

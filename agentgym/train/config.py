@@ -86,14 +86,15 @@ class ModelSection(Section):
 
     Attributes:
         name: ``tiny``, ``smollm2``, a Hugging Face directory, or a name on the hub.
-        dtype: ``float32``, or ``bfloat16`` for autocast over float32 master weights.
+        dtype: ``float32``, or ``bfloat16`` for autocast over float32 master weights; ``auto`` is ``bfloat16`` where
+            the processor multiplies in it, and ``float32`` where it would emulate it, several times slower.
         lora: Train adapters; absent: all weights.
         tiny: Size of the model ``tiny``.
         gradient_checkpointing: Compute activations twice to save memory.
     """
 
     name: str = "tiny"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     lora: LoraSection | None = None
     tiny: TinySection = TinySection()
     gradient_checkpointing: bool = False

@@ -208,6 +208,14 @@ def _has_plain_cache(model: Any) -> bool:
     return not model._is_stateful and all(type(layer) is DynamicLayer for layer in layers)
 
 
+def wants_autocast(dtype: str) -> bool:
+    """Say whether to multiply in bfloat16; ``"auto"`` leaves it to what the processor has instructions for."""
+    if dtype != "auto":
+        return dtype == "bfloat16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch do not tell
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))  # the last: Arm
 
 
 def log_distributions(logits: Tensor, temperature: float = 1.0) -> Tensor:

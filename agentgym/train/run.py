@@ -26,7 +26,7 @@ from agentgym.train.curriculum import TaskStream, open_task_stream
 from agentgym.train.engine import EngineConfig, VllmEngine
 from agentgym.train.figures import Figures
 from agentgym.train.grpo import Grpo
-from agentgym.train.learner import Learner, LearnerConfig
+from agentgym.train.learner import Learner, LearnerConfig, wants_autocast
 from agentgym.train.metrics import METRICS, RunLog
 from agentgym.train.models import load_tokenizer
 from agentgym.train.sync import push_weights
@@ -262,7 +262,7 @@ def _learner_config(recipe: Recipe) -> LearnerConfig:
         learning_rate=grpo.learning_rate,
         weight_decay=grpo.weight_decay,
         max_grad_norm=grpo.max_grad_norm,
-        autocast=model.dtype == "bfloat16",
+        autocast=wants_autocast(model.dtype),
         gradient_checkpointing=model.gradient_checkpointing,
         lora=model.lora,
         seed=recipe.run.seed,

@@ -24,7 +24,7 @@ from agentgym.train.batch import MicroBatch, TokenSequence, collate
 from agentgym.train.checkpoint import writing_directory
 from agentgym.train.config import Recipe
 from agentgym.train.curriculum import TaskStream
-from agentgym.train.learner import Learner, LearnerConfig
+from agentgym.train.learner import Learner, LearnerConfig, wants_autocast
 from agentgym.train.metrics import RunLog, memory_mb
 from agentgym.train.models import build_tiny, load_tokenizer, resolve_model
 from agentgym.trajectory import Trajectory
@@ -54,7 +54,7 @@ def prepare_model(recipe: Recipe, stream: TaskStream, log: RunLog) -> Path:
             optimizer=settings.optimizer,
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,
-            autocast=recipe.model.dtype == "bfloat16",
+            autocast=wants_autocast(recipe.model.dtype),
             gradient_checkpointing=recipe.model.gradient_checkpointing,
             lora=recipe.model.lora,
             seed=recipe.run.seed,

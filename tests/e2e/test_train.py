@@ -74,6 +74,14 @@ def test_grpo_learns_what_the_expert_does_not_know(drawers: str, tmp_path: Path)
     assert list((run_dir / "tensorboard").iterdir())
 
 
+def test_the_expert_may_play_by_other_limits(drawers: str, tmp_path: Path) -> None:
+    from agentgym.train.run import train
+
+    own = {"warmstart__env_kwargs": {"max_turns": 1}, "model__dtype": "auto", "warmstart__epochs": 1}
+    with pytest.raises(RecipeError, match="won none"):  # a drawer is opened in two turns
+        train(recipe(tmp_path, warmstart__only_successes=True, grpo__updates=0, eval__episodes=0, **own))
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
