@@ -183,7 +183,7 @@ def build_tiny(
     """Make a small transformer with random weights and a word tokenizer.
 
     It has Qwen3's architecture: the norm on queries and keys lets it learn faster than a Llama of the same size. The
-    vector of a token of several words, such as ``mug 2``, starts as that of ``mug`` and that of ``2`` together (design).
+    vector of a token of several words, such as ``mug 2``, starts as the sum of theirs (design).
 
     Args:
         vocabulary_texts: What the model will read and write: prompts, observations, actions.
