@@ -96,12 +96,18 @@ def _limit_threads(threads: int) -> None:
 
 
 def _open(config: EngineConfig) -> Any:
-    from vllm import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
     if not config.compile:
         _skip_rank_kernel()
-    arguments = EngineArgs(
+    return LLMEngine.from_engine_args(engine_arguments(config))
+
+
+def engine_arguments(config: EngineConfig) -> Any:
+    """Return vLLM's own ``EngineArgs``, with which its other front ends can be opened in the same way."""
+    from vllm import EngineArgs
+
+    return EngineArgs(
         model=config.model,
         dtype=config.dtype,
         seed=config.seed,
@@ -118,7 +124,6 @@ def _open(config: EngineConfig) -> Any:
         disable_log_stats=True,
         use_tqdm_on_load=False,
     )
-    return LLMEngine.from_engine_args(arguments)
 
 
 def close_vllm(llm: Any) -> None:

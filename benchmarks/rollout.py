@@ -1,0 +1,325 @@
+"""Sampling in a rollout beside raw decoding of the same requests, and continuous batching beside lockstep.
+
+    python benchmarks/rollout.py [decoding] [waiting] [--model DIR] [--episodes 128] [--rounds 3]
+
+``decoding`` plays the household at concurrency 64, in groups of eight episodes of games that are new to the machine.
+vLLM's ``LLM.generate``, opened alike in a process of its own, then repeats every request of the rollout: the same
+prompts in the same order, the same numbers of tokens, all at once. ``waiting`` plays in worlds that sleep. Sides take
+turns in every round.
+
+Without ``--model``, the model is tiny and untrained: what it samples is thrown away for an admissible command, after 16
+to 32 tokens, both drawn by the episode's seed, so that all episodes last as long as they may.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+
+from agentgym import AgentEnv, Completion, Dialogue, Move, Opening, SamplingParams, Task, TaskSet, Transition
+from agentgym.chat import ChatRenderer
+from agentgym.evaluate import WorldOptions, plan_episodes, play_plan
+from agentgym.registry import make_policy
+from agentgym.rollout import Episode, Rollout
+from agentgym.train.engine import EngineConfig, Sample, VllmEngine
+from agentgym.train.models import build_tiny, load_tokenizer
+from agentgym.train.vllm_runtime import engine_arguments, sampling_params
+from agentgym_policies.vllm import VllmPolicy
+
+CONCURRENCY = 64
+GROUP_SIZE = 8
+TOKENS_PER_TURN = (16, 32)
+HOUSEHOLD = "agentgym/Household-v0"
+HOUSEHOLD_KWARGS: dict[str, Any] = {  # those of recipes/household-tiny.toml
+    "data_dir": "generated",
+    "expert": "searching",
+    "action_format": "thought",
+    "system_prompt": "",
+    "max_turns": 12,
+}
+SLEEPY = "benchmarks/Sleepy-v0"
+SLEEPY_TURNS = 8
+SLEEP_S = (0.05, 0.5)
+
+
+class SleepyEnv(AgentEnv):
+    """A world that sleeps at every step, for a time that the seed of the episode draws."""
+
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+
+    def task_set(self, split: str) -> TaskSet:
+        ids = [f"sleep-{i}" for i in range(1000)]
+        return TaskSet(self._known_split(split), ids, lambda task_id: self.make_task(task_id, split))
+
+    def _start(self, task: Task) -> Opening:
+        return Opening("It is late.", admissible_actions=["sleep"])
+
+    def _move(self, move: Move) -> Transition:
+        time.sleep(self.np_random.uniform(*SLEEP_S))
+        return Transition("It is later.", admissible_actions=["sleep"])
+
+
+gymnasium.register(SLEEPY, entry_point=SleepyEnv)  # here, since worker processes read this file again
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked of the engine, and how many tokens it gave."""
+
+    prompt_ids: list[int]
+    tokens: int
+
+
+class Recorder:
+    """An engine that notes what it is asked."""
+
+    def __init__(self, engine: VllmEngine) -> None:
+        self.engine, self.config = engine, engine.config
+        self.requests: list[Request] = []
+
+    async def generate(
+        self, prompt_ids: Sequence[int], sampling: SamplingParams, stop_token_ids: Sequence[int]
+    ) -> Sample:
+        place = len(self.requests)
+        self.requests.append(Request(list(prompt_ids), 0))
+        sample = await self.engine.generate(prompt_ids, sampling, stop_token_ids)
+        self.requests[place] = replace(self.requests[place], tokens=len(sample.token_ids))
+        return sample
+
+
+class Wanderer(VllmPolicy):
+    """Samples as many tokens as the seed draws and then says some admissible command instead."""
+
+    async def act(self, dialogue: Dialogue) -> Completion:
+        chance = np.random.default_rng([dialogue.seed, dialogue.episode, dialogue.turn])
+        length = int(chance.integers(TOKENS_PER_TURN[0], TOKENS_PER_TURN[1] + 1))
+        prompt_ids = self.renderer.prompt_ids(dialogue)
+        sample = await self.engine.generate(
+            [*dialogue.token_ids, *prompt_ids], replace(self.sampling, max_tokens=length), ()
+        )
+        self.renderer.action_text(sample.token_ids)  # costs what it costs a trained model
+        choices = dialogue.info["admissible_actions"]
+        text = dialogue.action_format.render(Move(str(choices[int(chance.integers(len(choices)))])))
+        return Completion(text, tuple(prompt_ids), sample.token_ids, sample.logprobs, sample.finish_reason)
+
+
+class Lockstep:
+    """Holds every episode of a batch back until the slowest world has answered; then all are sampled at once."""
+
+    def __init__(self, policy: VllmPolicy) -> None:
+        self.policy, self.name = policy, policy.name
+        self.playing = 0
+        self._held: list[asyncio.Future[None]] = []
+
+    async def act(self, dialogue: Dialogue) -> Completion:
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._held.append(gate)
+        self._open_when_complete()
+        await gate
+        return await self.policy.act(dialogue)
+
+    def leave(self, _: object) -> None:
+        """Note that an episode of the batch has ended."""
+        self.playing -= 1
+        self._open_when_complete()
+
+    async def aclose(self) -> None:
+        pass
+
+    def _open_when_complete(self) -> None:
+        if len(self._held) == self.playing:
+            for gate in self._held:
+                gate.set_result(None)
+            self._held.clear()
+
+
+def open_config(model: Path) -> EngineConfig:
+    return EngineConfig(str(model), max_model_len=2048, max_num_seqs=CONCURRENCY)
+
+
+def decode_raw(pipe: Connection, config: EngineConfig) -> None:
+    """Answer lists of requests with the seconds that ``LLM.generate`` takes; runs in a process of its own."""
+    from vllm import LLM
+    from vllm.inputs import TokensPrompt
+
+    from agentgym.train import vllm_runtime
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        vllm_runtime._limit_threads(config.threads)
+        vllm_runtime._skip_rank_kernel()
+        llm = LLM.from_engine_args(engine_arguments(config))
+    pipe.send(0.0)
+    while requests := pipe.recv():
+        llm.reset_prefix_cache()
+        params = [sampling_params(SamplingParams(max_tokens=request.tokens), ()) for request in requests]
+        prompts = [TokensPrompt(prompt_token_ids=request.prompt_ids) for request in requests]
+        started_s = time.perf_counter()
+        outputs = llm.generate(prompts, params, use_tqdm=False)
+        took_s = time.perf_counter() - started_s
+        assert [len(output.outputs[0].token_ids) for output in outputs] == [request.tokens for request in requests]
+        pipe.send(took_s)
+
+
+@contextmanager
+def raw_decoder(config: EngineConfig) -> Iterator[Any]:
+    """Give a function from requests to seconds."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=decode_raw, args=(there, config), daemon=True)
+    process.start()
+    there.close()
+    here.recv()
+
+    def decode(requests: Sequence[Request]) -> float:
+        here.send(requests)
+        return float(here.recv())
+
+    try:
+        yield decode
+    finally:
+        here.send([])
+        process.join()
+
+
+def make_model(folder: Path) -> Path:
+    """Make an untrained model that knows the household's words."""
+    plan = plan_episodes(HOUSEHOLD, "train", 24, env_kwargs=HOUSEHOLD_KWARGS)
+    texts = []
+    for name in ("expert", "random"):
+        options = WorldOptions(concurrency=1, env_kwargs=HOUSEHOLD_KWARGS)
+        for trajectory in asyncio.run(play_plan(plan, make_policy(name), options, progress=False)):
+            texts += [text for turn in trajectory.turns for text in (turn.observation, turn.action)]
+    return build_tiny(texts, folder / "tiny", hidden=128, layers=4, context=2048)
+
+
+def plan_groups(env_id: str, groups: int, number: int, kwargs: dict[str, Any]) -> list[Episode]:
+    """Return the groups of a batch; every number has tasks of its own."""
+    tasks = plan_episodes(env_id, "train", groups * (number + 1), env_kwargs=kwargs)[-groups:]
+    return [
+        replace(task, number=GROUP_SIZE * i + j, group=str(i))
+        for i, task in enumerate(tasks)
+        for j in range(GROUP_SIZE)
+    ]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A way to play, and its tokens per second of every round; ``raw``: those of raw decoding of its requests."""
+
+    name: str
+    rollout: Rollout
+    speeds: list[float]
+    raw: list[float]
+
+
+def decoding(engine: VllmEngine, policy: VllmPolicy, model: Path, episodes: int, rounds: int) -> None:
+    """Print the table of rollouts beside raw decoding."""
+    recorder = Recorder(engine)
+    policy.engine = recorder  # type: ignore[assignment]
+    with ExitStack() as stack, asyncio.Runner() as runner:
+        decode = stack.enter_context(raw_decoder(open_config(model)))
+        sides = []
+        for workers in ("thread", "process"):
+            options = WorldOptions(CONCURRENCY, workers, env_kwargs=HOUSEHOLD_KWARGS)
+            sides.append(Side(f"workers = {workers}", options.open_rollout(HOUSEHOLD, policy), [], []))
+            stack.callback(sides[-1].rollout.close)
+        for number in range(-len(sides), rounds * len(sides)):  # the first round warms up
+            side = sides[number % len(sides)]
+            groups = episodes // GROUP_SIZE if number >= 0 else 2
+            plan = plan_groups(HOUSEHOLD, groups, number + len(sides), HOUSEHOLD_KWARGS)
+            recorder.requests.clear()
+            engine.call(lambda llm: llm.reset_prefix_cache())
+            started_s = time.perf_counter()
+            runner.run(side.rollout.play(plan))
+            took_s = time.perf_counter() - started_s
+            tokens = sum(request.tokens for request in recorder.requests)
+            raw_s = decode(recorder.requests)
+            if number >= 0:
+                side.speeds.append(tokens / took_s)
+                side.raw.append(tokens / raw_s)
+    print(
+        "| | rollout, tokens/s | `LLM.generate`, tokens/s | ratio, median | in each round |\n|---|---:|---:|---:|---|"
+    )
+    for side in sides:
+        ratios = [speed / raw for speed, raw in zip(side.speeds, side.raw, strict=True)]
+        print(
+            f"| {side.name} | {statistics.median(side.speeds):.0f} | {statistics.median(side.raw):.0f} "
+            f"| {statistics.median(ratios):.2f} | {', '.join(f'{ratio:.2f}' for ratio in ratios)} |"
+        )
+    print(f"\n{episodes} episodes a round of at most {HOUSEHOLD_KWARGS['max_turns']} turns, {CONCURRENCY} in flight.\n")
+
+
+def waiting(engine: VllmEngine, policy: VllmPolicy, episodes: int, rounds: int) -> None:
+    """Print the table of continuous batching beside lockstep."""
+    kwargs = {"max_turns": SLEEPY_TURNS}
+    plan = plan_episodes(SLEEPY, "train", episodes, env_kwargs=kwargs)
+    lockstep = Lockstep(policy)
+    seconds: dict[str, list[float]] = {"lockstep": [], "continuous": []}
+    with ExitStack() as stack, asyncio.Runner() as runner:
+        options = WorldOptions(CONCURRENCY, "process", env_kwargs=kwargs)
+        rollout = options.open_rollout(SLEEPY, policy)
+        stack.callback(rollout.close)
+        runner.run(rollout.play(plan[:CONCURRENCY]))  # warms up
+        for _ in range(rounds):
+            started_s = time.perf_counter()
+            rollout.policy = lockstep
+            for start in range(0, episodes, CONCURRENCY):
+                batch = plan[start : start + CONCURRENCY]
+                lockstep.playing = len(batch)
+                runner.run(rollout.play(batch, lockstep.leave))
+            seconds["lockstep"].append(time.perf_counter() - started_s)
+            started_s = time.perf_counter()
+            rollout.policy = policy
+            runner.run(rollout.play(plan))
+            seconds["continuous"].append(time.perf_counter() - started_s)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    ratios = [slow / fast for slow, fast in zip(seconds["lockstep"], seconds["continuous"], strict=True)]
+    print("| | seconds, median | times faster | in each round |\n|---|---:|---:|---|")
+    print(f"| lockstep | {medians['lockstep']:.1f} | 1 | |")
+    shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    print(f"| continuous batching | {medians['continuous']:.1f} | {statistics.median(ratios):.2f} | {shown} |")
+    print(
+        f"\n{episodes} episodes of {SLEEPY_TURNS} turns, {CONCURRENCY} in flight, worlds that sleep "
+        f"{SLEEP_S[0] * 1000:.0f} to {SLEEP_S[1] * 1000:.0f} ms a step."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", help="decoding, waiting; both by default")
+    parser.add_argument("--model", type=Path, help="a trained model's directory, which then chooses the moves")
+    parser.add_argument("--episodes", type=int, default=128, help="episodes in a round, a multiple of 8")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["AGENTGYM_CACHE"] = folder  # games are new, as in training
+        model = args.model or make_model(Path(folder))
+        engine = VllmEngine(open_config(model))
+        policy = (VllmPolicy if args.model else Wanderer)(engine=engine, renderer=ChatRenderer(load_tokenizer(model)))
+        try:
+            if "waiting" in args.parts or not args.parts:
+                waiting(engine, policy, args.episodes, args.rounds)
+            if "decoding" in args.parts or not args.parts:
+                decoding(engine, policy, model, args.episodes, args.rounds)
+        finally:
+            engine.close()
+
+
+if __name__ == "__main__":
+    main()
