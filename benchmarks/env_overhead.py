@@ -9,6 +9,7 @@ machine does slows all alike. Another library is played by an interpreter that h
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import json
 import os
@@ -54,6 +55,7 @@ class Times:
     def play(self, raw: Step, ours: Step, commands: Sequence[str], first: int) -> None:
         """Time both sides at each command; which one goes first alternates."""
         sides = [(raw, self.raw), (ours, self.ours)]
+        gc.collect()  # what others left
         for turn, command in enumerate(commands):
             for step, times in sides if (turn + first) % 2 else sides[::-1]:
                 before = time.perf_counter_ns()
@@ -106,13 +108,15 @@ def time_household(games: int, steps: int, rounds: int) -> tuple[Times, Times]:
     first, again = Times(), Times()
     for task in env.unwrapped.task_set("train")[:games]:
         commands = record_commands(env.unwrapped, task.id, steps)
-        alfred.GAMES = GameCache()
-        raw.load(generate_game(draw_recipe("train", task.data["index"])))
-        alfred.GAMES = GameCache()
-        for number in range(rounds + 1):
-            opening, _ = env.reset(options={"task_id": task.id})
-            assert raw.reset().feedback == opening
-            (again if number else first).play(raw.step, env.step, commands, number)
+        game = generate_game(draw_recipe("train", task.data["index"]))
+        for number in range(rounds):
+            alfred.GAMES = GameCache()
+            raw.load(game)
+            alfred.GAMES = GameCache()
+            for visit in (first, again):
+                opening, _ = env.reset(options={"task_id": task.id})
+                assert raw.reset().feedback == opening
+                visit.play(raw.step, env.step, commands, number)
     raw.close()
     env.close()
     return first, again
