@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Parser, translator and grammar keep state of the process; the interpreter runs one thread of them at a time anyway.
 _ENGINE_LOCK = threading.RLock()
+# One game starts at a time, but while it is translated the others may go on.
+_START_LOCK = threading.Lock()
 EXPERTS = ("oracle", "searching", "sweeping", "wandering")
 _PUT = re.compile(r"put (.+?) (?:in/on|into|onto|in|on) (.+)", re.IGNORECASE)
 
@@ -193,25 +195,31 @@ class HouseholdEnv(AgentEnv):
         return TaskSet(split, list(games), build)
 
     def _start(self, task: Task) -> Opening:
-        with _ENGINE_LOCK:
-            return self._start_alone(task)
+        from agentgym_household.alfred.engine import GAMES
+        from agentgym_household.alfred.generate import draw_recipe, generate_game
+
+        with _START_LOCK:
+            if "path" in task.data:
+                game = task.data["path"]
+            else:
+                game = generate_game(draw_recipe(task.split, task.data["index"]))
+                GAMES.prepare(game)
+            with _ENGINE_LOCK:
+                return self._start_alone(game)
 
     def _move(self, move: Move) -> Transition:
         with _ENGINE_LOCK:
             return self._move_alone(move)
 
-    def _start_alone(self, task: Task) -> Opening:
+    def _start_alone(self, game: str | Mapping[str, Any]) -> Opening:
         from agentgym_household.alfred.beliefs import Reader
         from agentgym_household.alfred.engine import MemoPddlEnv
         from agentgym_household.alfred.expert import Expert
-        from agentgym_household.alfred.generate import draw_recipe, generate_game
 
         if self._engine is None:
             self._engine = MemoPddlEnv(trust_game_files=self._trust)
         engine = self._engine
-        engine.load(
-            task.data["path"] if "path" in task.data else generate_game(draw_recipe(task.split, task.data["index"]))
-        )
+        engine.load(game)
         state = engine.reset()
         self._goal = read_goal(engine._game_data["pddl_problem"])
         style = str(self.np_random.choice(list(self._experts), p=list(self._experts.values())))

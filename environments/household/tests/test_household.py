@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,7 @@ from agentgym_household.alfred.errors import GameFileError
 from agentgym_household.alfred.expert import Expert
 from agentgym_household.alfred.generate import SPLITS, draw_recipe, generate_game
 from agentgym_household.alfred.goal import TASK_TYPES
+from agentgym_household.alfred.translation import Translation, find_translation
 from agentgym_household.household import EXPERTS, HouseholdEnv, read_command
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "alfworld"
@@ -175,6 +177,29 @@ def test_threads_that_import_at_once_leave_the_users_variable_alone(monkeypatch:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: import_alfworld("alfworld.gen.constants"), range(4000)))
     assert "ALFWORLD_DATA" not in os.environ
+
+
+def test_a_new_game_is_translated_beside_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AGENTGYM_CACHE", str(tmp_path))
+    here, there = HouseholdEnv(data_dir="generated"), HouseholdEnv(data_dir="generated")
+    here.reset(seed=0)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slowly(domain: str, problem: str) -> Translation:
+        begun.set()
+        assert may_end.wait(60)
+        return find_translation(domain, problem)
+
+    monkeypatch.setattr("agentgym_household.alfred.compiled.find_translation", slowly)
+    with ThreadPoolExecutor(1) as thread:
+        opening = thread.submit(there.reset, seed=1)
+        assert begun.wait(60)
+        here.step("look")
+        assert not opening.done()
+        may_end.set()
+        assert "Your task is to" in str(opening.result()[0])
+    here.close()
+    there.close()
 
 
 def test_same_seed_same_bytes_in_any_process() -> None:

@@ -15,7 +15,7 @@ from textworld.logic import Placeholder, Proposition, Type, Variable
 
 from agentgym_household.alfred.alfworld_data import import_alfworld
 from agentgym_household.alfred.grammar import SharedGrammar
-from agentgym_household.alfred.translation import find_translation
+from agentgym_household.alfred.translation import Translation, find_translation
 from agentgym_household.alfred.trust import find_task, normalise_grammar
 
 MAX_GAMES = 256
@@ -38,8 +38,8 @@ class CompiledGame:
         feedbacks: Texts by operator and state, bounded.
     """
 
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        translated = find_translation(data["pddl_domain"], data["pddl_problem"])
+    def __init__(self, data: Mapping[str, Any], translated: Translation | None = None) -> None:
+        translated = translated or find_translation(data["pddl_domain"], data["pddl_problem"])
         self.sas = translated.sas.encode()
         self.logic = _make_logic(data["grammar"], data["pddl_domain"])
         for name, supertypes in translated.types:
@@ -125,19 +125,31 @@ class GameCache:
     def __init__(self, capacity: int = MAX_GAMES) -> None:
         self._capacity = capacity
         self._games: OrderedDict[str, CompiledGame] = OrderedDict()
+        self._translated: tuple[str, Translation] | None = None
 
     def find(self, data: Mapping[str, Any]) -> CompiledGame:
         """Return the compiled game, compiled now if it is not known."""
-        content = "\0".join((data["pddl_domain"], data["grammar"], data["pddl_problem"]))
-        key = hashlib.sha256(content.encode()).hexdigest()
-        game = self._games.pop(key, None) or CompiledGame(data)
+        key = _content_key(data)
+        (prepared, translated), self._translated = self._translated or ("", None), None
+        game = self._games.pop(key, None) or CompiledGame(data, translated if prepared == key else None)
         self._games[key] = game
         while len(self._games) > self._capacity:
             self._games.popitem(last=False)
         return game
 
+    def prepare(self, data: Mapping[str, Any]) -> None:
+        """Translate a game, if it is not known, for the next ``find``. Unlike that, it may go on beside other games."""
+        key = _content_key(data)
+        if key not in self._games:
+            self._translated = key, find_translation(data["pddl_domain"], data["pddl_problem"])
+
     def __len__(self) -> int:
         return len(self._games)
+
+
+def _content_key(data: Mapping[str, Any]) -> str:
+    content = "\0".join((data["pddl_domain"], data["grammar"], data["pddl_problem"]))
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def weigh(fact: Proposition) -> int:
