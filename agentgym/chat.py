@@ -46,6 +46,9 @@ class ChatRenderer:
     Args:
         tokenizer: A ``transformers`` tokenizer. It is copied, so that other threads may use the original.
 
+    Attributes:
+        stop_token_ids: Tokens that end an action: the template's end of turn, and the tokenizer's end of sequence.
+
     Raises:
         ModelError: The template rewrites earlier turns when the dialogue grows (an append-only one is needed, since
             sampled tokens are never encoded again), or ends no turn with a special token.
@@ -66,13 +69,10 @@ class ChatRenderer:
                 "begin with a special token, so nothing says where an answer ends; set tokenizer.chat_template to a "
                 "template that ends turns with one, e.g. ChatML"
             )
-        self._check_round_trip()
-
-    @property
-    def stop_token_ids(self) -> tuple[int, ...]:
-        """Tokens that end an action: the template's end of turn, and the tokenizer's end of sequence."""
         eos = self._template_tokenizer.eos_token_id
-        return tuple(dict.fromkeys([self._after_action_ids[0], *([] if eos is None else [int(eos)])]))
+        ends = [self._after_action_ids[0], *([] if eos is None else [int(eos)])]
+        self.stop_token_ids: tuple[int, ...] = tuple(dict.fromkeys(ends))
+        self._check_round_trip()
 
     def prompt_ids(self, dialogue: Dialogue) -> list[int]:
         """Return the ids that a dialogue's newest observation adds to ``dialogue.token_ids``."""
