@@ -236,7 +236,7 @@ async def test_errors_keep_their_type(corridor: str) -> None:
 
 
 def test_members_of_a_group_are_played_in_one_process(corridor: str) -> None:
-    """Six tasks of four episodes in two processes: each task stays in one, and both play."""
+    """Six tasks of four episodes in two processes: each task stays in one, and both get as many."""
     homes: dict[str, list[int]] = {}
 
     class Noted(HostedLane):
@@ -244,16 +244,17 @@ def test_members_of_a_group_are_played_in_one_process(corridor: str) -> None:
             homes.setdefault(options["task_id"], []).append(id(self.home))
             return await super().reset(seed, options)
 
-    lanes = [
-        Noted(lane.home, i) for i, lane in enumerate(open_lanes(functools.partial(make, corridor), 8, processes=2))
-    ]
+    # Worlds that sleep, in processes that run already: what else the machine does hardly changes who is done first.
+    make_env = functools.partial(make, corridor, fault="slow")
+    lanes = [Noted(lane.home, i) for i, lane in enumerate(open_lanes(make_env, 8, processes=2))]
+    play(list(lanes), lambda _: "back", episodes(corridor, 8, group_size=4), close=False)
+    homes.clear()
     play(list(lanes), lambda _: "forward", episodes(corridor, 24, group_size=4))
     assert [len(visits) for visits in homes.values()] == [4] * 6
     strayed = sum(len(set(visits)) > 1 for visits in homes.values())
     assert strayed <= 1, "only the last group is shared with who has nothing left to do"
     played = [home for visits in homes.values() for home in visits]
-    # How evenly they share is a matter of their speed, which other work on the machine upsets; neither stands idle.
-    assert min(played.count(id(lane.home)) for lane in lanes) >= 4
+    assert max(played.count(home) for home in set(played)) <= 16
 
 
 def test_one_group_is_shared_by_all_processes(corridor: str) -> None:
