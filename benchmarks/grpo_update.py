@@ -38,7 +38,7 @@ from agentgym.train.config import Recipe, parse_recipe
 from agentgym.train.curriculum import open_task_stream
 from agentgym.train.engine import EngineConfig, VllmEngine
 from agentgym.train.grpo import Grpo
-from agentgym.train.learner import Learner, LearnerConfig
+from agentgym.train.learner import Learner, learner_config
 from agentgym.train.models import build_tiny, load_tokenizer, resolve_model
 from agentgym.train.sync import push_weights
 from agentgym.train.warmstart import world_options
@@ -124,13 +124,8 @@ class OurSide:
     """Learner, engine and rollout, put together as ``agentgym train`` puts them together."""
 
     def __init__(self, model: Path, recipe: Recipe, stack: contextlib.ExitStack) -> None:
-        grpo, sampling = recipe.grpo, recipe.sampling
-        learner = Learner(
-            model,
-            LearnerConfig(
-                grpo.learning_rate, max_grad_norm=grpo.max_grad_norm, autocast=recipe.model.dtype == "bfloat16"
-            ),
-        )
+        sampling = recipe.sampling
+        learner = Learner(model, learner_config(recipe, recipe.grpo))
         engine = VllmEngine(
             EngineConfig(
                 str(model),

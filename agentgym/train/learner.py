@@ -15,7 +15,7 @@ from torch import Tensor
 
 from agentgym.errors import DivergenceError, ModelError
 from agentgym.train.batch import MicroBatch
-from agentgym.train.config import LoraSection, OptimizerName
+from agentgym.train.config import GrpoSection, LoraSection, OptimizerName, Recipe, WarmstartSection
 from agentgym.train.models import check_model_dir, load_tokenizer, quiet_transformers
 from agentgym.train.optimizer import Optimizer
 
@@ -45,6 +45,30 @@ class LearnerConfig:
     gradient_checkpointing: bool = False
     lora: LoraSection | None = None
     seed: int = 0
+
+
+def learner_config(recipe: Recipe, stage: WarmstartSection | GrpoSection) -> LearnerConfig:
+    """Return how a stage of a recipe trains its model."""
+    return LearnerConfig(
+        learning_rate=stage.learning_rate,
+        optimizer=stage.optimizer if isinstance(stage, WarmstartSection) else "adamw",
+        weight_decay=stage.weight_decay,
+        max_grad_norm=stage.max_grad_norm,
+        autocast=_wants_autocast(recipe.model.dtype),
+        gradient_checkpointing=recipe.model.gradient_checkpointing,
+        lora=recipe.model.lora,
+        seed=recipe.run.seed,
+    )
+
+
+def _wants_autocast(dtype: str) -> bool:
+    """Say whether to multiply in bfloat16; ``"auto"`` leaves it to what the processor has instructions for."""
+    if dtype != "auto":
+        return dtype == "bfloat16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch do not tell
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))  # the last: Arm
 
 
 @dataclass(frozen=True)
@@ -206,16 +230,6 @@ def _has_plain_cache(model: Any) -> bool:
 
     layers = DynamicCache(config=model.config).layers
     return not model._is_stateful and all(type(layer) is DynamicLayer for layer in layers)
-
-
-def wants_autocast(dtype: str) -> bool:
-    """Say whether to multiply in bfloat16; ``"auto"`` leaves it to what the processor has instructions for."""
-    if dtype != "auto":
-        return dtype == "bfloat16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch do not tell
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))  # the last: Arm
 
 
 def log_distributions(logits: Tensor, temperature: float = 1.0) -> Tensor:

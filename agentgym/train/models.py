@@ -18,7 +18,7 @@ from agentgym.errors import ModelError
 from agentgym.machine import cache_dir as user_cache_dir
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_HEAD_DIM = 64  # the smallest that vLLM's CPU attention takes
+_HEAD_DIM = 64  # vLLM's CPU attention takes this, and 32 as the least
 
 
 def resolve_model(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None = None) -> Path:

@@ -26,7 +26,7 @@ from agentgym.train.curriculum import TaskStream, open_task_stream
 from agentgym.train.engine import EngineConfig, VllmEngine
 from agentgym.train.figures import Figures
 from agentgym.train.grpo import Grpo
-from agentgym.train.learner import Learner, LearnerConfig, wants_autocast
+from agentgym.train.learner import Learner, learner_config
 from agentgym.train.metrics import METRICS, RunLog
 from agentgym.train.models import load_tokenizer
 from agentgym.train.sync import push_weights
@@ -229,7 +229,7 @@ class _Player:
 def _open_run(recipe: Recipe, stream: TaskStream, log: RunLog, start: Path, found: Checkpoint | None) -> Iterator[_Run]:
     """Open learner, engine and environments, with the same weights on both sides."""
     is_adapted = recipe.model.lora is not None
-    config = _learner_config(recipe)
+    config = learner_config(recipe, recipe.grpo)
     learner = Learner(found.model_dir if found and not is_adapted else start, config)
     if found:
         restore(learner, found)
@@ -254,19 +254,6 @@ def _open_run(recipe: Recipe, stream: TaskStream, log: RunLog, start: Path, foun
         stack.callback(player.rollout.close)
         grpo = Grpo(recipe, stream, learner, engine, player.play, reference)
         yield _Run(recipe, log, learner, grpo, player)
-
-
-def _learner_config(recipe: Recipe) -> LearnerConfig:
-    grpo, model = recipe.grpo, recipe.model
-    return LearnerConfig(
-        learning_rate=grpo.learning_rate,
-        weight_decay=grpo.weight_decay,
-        max_grad_norm=grpo.max_grad_norm,
-        autocast=wants_autocast(model.dtype),
-        gradient_checkpointing=model.gradient_checkpointing,
-        lora=model.lora,
-        seed=recipe.run.seed,
-    )
 
 
 def _with_mean(interval: Interval | None) -> dict[str, float | None] | None:

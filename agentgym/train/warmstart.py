@@ -24,7 +24,7 @@ from agentgym.train.batch import MicroBatch, TokenSequence, collate
 from agentgym.train.checkpoint import writing_directory
 from agentgym.train.config import Recipe
 from agentgym.train.curriculum import TaskStream
-from agentgym.train.learner import Learner, LearnerConfig, wants_autocast
+from agentgym.train.learner import Learner, learner_config
 from agentgym.train.metrics import RunLog, memory_mb
 from agentgym.train.models import build_tiny, load_tokenizer, resolve_model
 from agentgym.trajectory import Trajectory
@@ -47,19 +47,7 @@ def prepare_model(recipe: Recipe, stream: TaskStream, log: RunLog) -> Path:
     base = _make_tiny(recipe, stream, shown) if recipe.model.name == "tiny" else resolve_model(recipe.model.name)
     if not settings.episodes:
         return base
-    learner = Learner(
-        base,
-        LearnerConfig(
-            learning_rate=settings.learning_rate,
-            optimizer=settings.optimizer,
-            weight_decay=settings.weight_decay,
-            max_grad_norm=settings.max_grad_norm,
-            autocast=wants_autocast(recipe.model.dtype),
-            gradient_checkpointing=recipe.model.gradient_checkpointing,
-            lora=recipe.model.lora,
-            seed=recipe.run.seed,
-        ),
-    )
+    learner = Learner(base, learner_config(recipe, settings))
     learned = [t for t in shown if t.scorable and (t.success or not settings.only_successes)]
     if not learned:
         raise RecipeError(
@@ -213,8 +201,7 @@ def _play(recipe: Recipe, policy: Any, plan: Sequence[Episode], purpose: str) ->
     """Play without a model, so that the worlds are all the work."""
     if not plan:
         return []
-    options = world_options(recipe)
-    options = replace(options, env_kwargs={**options.env_kwargs, **recipe.warmstart.env_kwargs})
+    options = replace(world_options(recipe), env_kwargs={**recipe.env.kwargs, **recipe.warmstart.env_kwargs})
     if recipe.warmstart.workers == "process":
         options = replace(options, concurrency=usable_cores(), workers="process", processes=usable_cores())
     tqdm.write(f"{purpose}: {len(plan)} episodes")

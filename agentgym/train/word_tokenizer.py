@@ -32,7 +32,7 @@ _NAME = re.compile(r"▁?[^\W\d_]+▁\d+")
 _SINGLE = re.compile(r"\n|▁?(?:[^\W\d_]+|\d+|[^\w\s▁]|_)|▁|\s")
 _WORD = re.compile(f"{_NAME.pattern}|{_SINGLE.pattern}")
 _NUMBERS = 100
-_PHRASE_SHARE = 0.1  # design: what two texts in ten say is a phrase; a task's own words are rarer and stay apart
+_PHRASE_SHARE = 0.1  # design: what one text in ten says is a phrase; a task's own words are rarer and stay apart
 _MAX_PHRASES = 128
 _LETTER_COST = 8.0  # a word that is known is never spelt
 
