@@ -1,14 +1,14 @@
 """Sampling in a rollout beside raw decoding of the same requests, and continuous batching beside lockstep.
 
-    python benchmarks/rollout.py [decoding] [waiting] [--model DIR] [--episodes 128] [--rounds 3]
+    python benchmarks/rollout.py [decoding] [waiting] [--model DIR] [--episodes 128] [--rounds 3] [--processes 1]
 
-``decoding`` plays the household at concurrency 64, in groups of eight episodes of games that are new to the machine.
-vLLM's ``LLM.generate``, opened alike in a process of its own, then repeats every request of the rollout: the same
-prompts in the same order, the same numbers of tokens, all at once. ``waiting`` plays in worlds that sleep. Sides take
-turns in every round.
+``decoding`` plays the household at concurrency 64, in groups of eight episodes: games that are new to the machine, then
+the same ones again. vLLM's ``LLM.generate``, opened alike in a process of its own, repeats every request of each
+rollout: the same prompts in the same order, the same numbers of tokens, all at once. ``waiting`` plays in worlds that
+sleep. Sides take turns in every round.
 
-Without ``--model``, the model is tiny and untrained: what it samples is thrown away for an admissible command, after 16
-to 32 tokens, both drawn by the episode's seed, so that all episodes last as long as they may.
+Without ``--model``, the model is tiny and untrained: what it samples is thrown away for an admissible command, after 8
+to 20 tokens, both drawn by the episode's seed, so that all episodes last as long as they may.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import argparse
 import asyncio
 import multiprocessing
 import os
+import random
 import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
-import numpy as np
 
 from agentgym import AgentEnv, Completion, Dialogue, Move, Opening, SamplingParams, Task, TaskSet, Transition
 from agentgym.chat import ChatRenderer
 from agentgym.evaluate import WorldOptions, plan_episodes, play_plan
 from agentgym.registry import make_policy
-from agentgym.rollout import Episode, Rollout
+from agentgym.rollout import Episode
 from agentgym.train.engine import EngineConfig, Sample, VllmEngine
 from agentgym.train.models import build_tiny, load_tokenizer
 from agentgym.train.vllm_runtime import engine_arguments, sampling_params
@@ -43,7 +43,7 @@ from agentgym_policies.vllm import VllmPolicy
 
 CONCURRENCY = 64
 GROUP_SIZE = 8
-TOKENS_PER_TURN = (16, 32)
+TOKENS_PER_TURN = (8, 20)
 HOUSEHOLD = "agentgym/Household-v0"
 HOUSEHOLD_KWARGS: dict[str, Any] = {  # those of recipes/household-tiny.toml
     "data_dir": "generated",
@@ -106,15 +106,14 @@ class Wanderer(VllmPolicy):
     """Samples as many tokens as the seed draws and then says some admissible command instead."""
 
     async def act(self, dialogue: Dialogue) -> Completion:
-        chance = np.random.default_rng([dialogue.seed, dialogue.episode, dialogue.turn])
-        length = int(chance.integers(TOKENS_PER_TURN[0], TOKENS_PER_TURN[1] + 1))
+        chance = random.Random(f"{dialogue.seed} {dialogue.episode} {dialogue.turn}")
+        length = chance.randint(*TOKENS_PER_TURN)
         prompt_ids = self.renderer.prompt_ids(dialogue)
         sample = await self.engine.generate(
             [*dialogue.token_ids, *prompt_ids], replace(self.sampling, max_tokens=length), ()
         )
         self.renderer.action_text(sample.token_ids)  # costs what it costs a trained model
-        choices = dialogue.info["admissible_actions"]
-        text = dialogue.action_format.render(Move(str(choices[int(chance.integers(len(choices)))])))
+        text = dialogue.action_format.render(Move(chance.choice(dialogue.info["admissible_actions"])))
         return Completion(text, tuple(prompt_ids), sample.token_ids, sample.logprobs, sample.finish_reason)
 
 
@@ -199,7 +198,7 @@ def raw_decoder(config: EngineConfig) -> Iterator[Any]:
 
 def make_model(folder: Path) -> Path:
     """Make an untrained model that knows the household's words."""
-    plan = plan_episodes(HOUSEHOLD, "train", 24, env_kwargs=HOUSEHOLD_KWARGS)
+    plan = plan_episodes(HOUSEHOLD, "valid_seen", 24, env_kwargs=HOUSEHOLD_KWARGS)
     texts = []
     for name in ("expert", "random"):
         options = WorldOptions(concurrency=1, env_kwargs=HOUSEHOLD_KWARGS)
@@ -208,9 +207,9 @@ def make_model(folder: Path) -> Path:
     return build_tiny(texts, folder / "tiny", hidden=128, layers=4, context=2048)
 
 
-def plan_groups(env_id: str, groups: int, number: int, kwargs: dict[str, Any]) -> list[Episode]:
+def plan_groups(env_id: str, groups: int, number: int) -> list[Episode]:
     """Return the groups of a batch; every number has tasks of its own."""
-    tasks = plan_episodes(env_id, "train", groups * (number + 1), env_kwargs=kwargs)[-groups:]
+    tasks = plan_episodes(env_id, "train", groups * (number + 1), env_kwargs=HOUSEHOLD_KWARGS)[-groups:]
     return [
         replace(task, number=GROUP_SIZE * i + j, group=str(i))
         for i, task in enumerate(tasks)
@@ -218,68 +217,69 @@ def plan_groups(env_id: str, groups: int, number: int, kwargs: dict[str, Any]) -
     ]
 
 
-@dataclass(frozen=True)
-class Side:
-    """A way to play, and its tokens per second of every round; ``raw``: those of raw decoding of its requests."""
+@dataclass
+class Speeds:
+    """Tokens per second of every round: of rollouts, and of raw decoding of their requests."""
 
-    name: str
-    rollout: Rollout
-    speeds: list[float]
-    raw: list[float]
+    rollout: list[float] = field(default_factory=list)
+    raw: list[float] = field(default_factory=list)
+
+    def row(self, *names: str) -> str:
+        """Return a row of the table."""
+        ratios = [ours / theirs for ours, theirs in zip(self.rollout, self.raw, strict=True)]
+        rounds = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        figures = [f"{statistics.median(speeds):.0f}" for speeds in (self.rollout, self.raw)]
+        return f"| {' | '.join([*names, *figures, f'{statistics.median(ratios):.2f}', rounds])} |"
 
 
-def decoding(engine: VllmEngine, policy: VllmPolicy, model: Path, episodes: int, rounds: int) -> None:
+def decoding(engine: VllmEngine, policy: VllmPolicy, model: Path, args: argparse.Namespace) -> None:
     """Print the table of rollouts beside raw decoding."""
     recorder = Recorder(engine)
     policy.engine = recorder  # type: ignore[assignment]
+    speeds: dict[tuple[str, str], Speeds] = {}
     with ExitStack() as stack, asyncio.Runner() as runner:
         decode = stack.enter_context(raw_decoder(open_config(model)))
-        sides = []
+        rollouts = {}
         for workers in ("thread", "process"):
-            options = WorldOptions(CONCURRENCY, workers, env_kwargs=HOUSEHOLD_KWARGS)
-            sides.append(Side(f"workers = {workers}", options.open_rollout(HOUSEHOLD, policy), [], []))
-            stack.callback(sides[-1].rollout.close)
-        for number in range(-len(sides), rounds * len(sides)):  # the first round warms up
-            side = sides[number % len(sides)]
-            groups = episodes // GROUP_SIZE if number >= 0 else 2
-            plan = plan_groups(HOUSEHOLD, groups, number + len(sides), HOUSEHOLD_KWARGS)
-            recorder.requests.clear()
-            engine.call(lambda llm: llm.reset_prefix_cache())
-            started_s = time.perf_counter()
-            runner.run(side.rollout.play(plan))
-            took_s = time.perf_counter() - started_s
-            tokens = sum(request.tokens for request in recorder.requests)
-            raw_s = decode(recorder.requests)
-            if number >= 0:
-                side.speeds.append(tokens / took_s)
-                side.raw.append(tokens / raw_s)
-    print(
-        "| | rollout, tokens/s | `LLM.generate`, tokens/s | ratio, median | in each round |\n|---|---:|---:|---:|---|"
-    )
-    for side in sides:
-        ratios = [speed / raw for speed, raw in zip(side.speeds, side.raw, strict=True)]
-        print(
-            f"| {side.name} | {statistics.median(side.speeds):.0f} | {statistics.median(side.raw):.0f} "
-            f"| {statistics.median(ratios):.2f} | {', '.join(f'{ratio:.2f}' for ratio in ratios)} |"
-        )
-    print(f"\n{episodes} episodes a round of at most {HOUSEHOLD_KWARGS['max_turns']} turns, {CONCURRENCY} in flight.\n")
+            options = WorldOptions(CONCURRENCY, workers, env_kwargs=HOUSEHOLD_KWARGS, processes=args.processes)
+            rollouts[workers] = options.open_rollout(HOUSEHOLD, policy)
+            stack.callback(rollouts[workers].close)
+            runner.run(rollouts[workers].play(plan_groups(HOUSEHOLD, 2, len(rollouts) - 1)))  # warms up
+        for number in range(args.rounds):
+            for place, (workers, rollout) in enumerate(rollouts.items()):
+                plan = plan_groups(HOUSEHOLD, args.episodes // GROUP_SIZE, 1 + 2 * number + place)
+                for games in ("new", "known"):
+                    recorder.requests.clear()
+                    engine.call(lambda llm: llm.reset_prefix_cache())
+                    started_s = time.perf_counter()
+                    runner.run(rollout.play(plan))
+                    took_s = time.perf_counter() - started_s
+                    tokens = sum(request.tokens for request in recorder.requests)
+                    side = speeds.setdefault((workers, games), Speeds())
+                    side.rollout.append(tokens / took_s)
+                    side.raw.append(tokens / decode(recorder.requests))
+    print("| workers | games | rollout, tokens/s | `LLM.generate`, tokens/s | ratio, median | in each round |")
+    print("|---|---|---:|---:|---:|---|")
+    for names, side in sorted(speeds.items(), key=lambda item: item[0][1], reverse=True):
+        print(side.row(*names))
+    print(f"\n{args.episodes} episodes a round of {HOUSEHOLD_KWARGS['max_turns']} turns, {CONCURRENCY} in flight.\n")
 
 
-def waiting(engine: VllmEngine, policy: VllmPolicy, episodes: int, rounds: int) -> None:
+def waiting(policy: VllmPolicy, args: argparse.Namespace) -> None:
     """Print the table of continuous batching beside lockstep."""
     kwargs = {"max_turns": SLEEPY_TURNS}
-    plan = plan_episodes(SLEEPY, "train", episodes, env_kwargs=kwargs)
+    plan = plan_episodes(SLEEPY, "train", args.episodes, env_kwargs=kwargs)
     lockstep = Lockstep(policy)
     seconds: dict[str, list[float]] = {"lockstep": [], "continuous": []}
     with ExitStack() as stack, asyncio.Runner() as runner:
-        options = WorldOptions(CONCURRENCY, "process", env_kwargs=kwargs)
+        options = WorldOptions(CONCURRENCY, "process", env_kwargs=kwargs, processes=args.processes)
         rollout = options.open_rollout(SLEEPY, policy)
         stack.callback(rollout.close)
         runner.run(rollout.play(plan[:CONCURRENCY]))  # warms up
-        for _ in range(rounds):
+        for _ in range(args.rounds):
             started_s = time.perf_counter()
             rollout.policy = lockstep
-            for start in range(0, episodes, CONCURRENCY):
+            for start in range(0, args.episodes, CONCURRENCY):
                 batch = plan[start : start + CONCURRENCY]
                 lockstep.playing = len(batch)
                 runner.run(rollout.play(batch, lockstep.leave))
@@ -295,7 +295,7 @@ def waiting(engine: VllmEngine, policy: VllmPolicy, episodes: int, rounds: int) 
     shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
     print(f"| continuous batching | {medians['continuous']:.1f} | {statistics.median(ratios):.2f} | {shown} |")
     print(
-        f"\n{episodes} episodes of {SLEEPY_TURNS} turns, {CONCURRENCY} in flight, worlds that sleep "
+        f"\n{args.episodes} episodes of {SLEEPY_TURNS} turns, {CONCURRENCY} in flight, worlds that sleep "
         f"{SLEEP_S[0] * 1000:.0f} to {SLEEP_S[1] * 1000:.0f} ms a step."
     )
 
@@ -306,6 +306,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a trained model's directory, which then chooses the moves")
     parser.add_argument("--episodes", type=int, default=128, help="episodes in a round, a multiple of 8")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=0, help="processes of workers = process")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AGENTGYM_CACHE"] = folder  # games are new, as in training
@@ -314,9 +315,9 @@ def main() -> None:
         policy = (VllmPolicy if args.model else Wanderer)(engine=engine, renderer=ChatRenderer(load_tokenizer(model)))
         try:
             if "waiting" in args.parts or not args.parts:
-                waiting(engine, policy, args.episodes, args.rounds)
+                waiting(policy, args)
             if "decoding" in args.parts or not args.parts:
-                decoding(engine, policy, model, args.episodes, args.rounds)
+                decoding(engine, policy, model, args)
         finally:
             engine.close()
 
