@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from agentgym.errors import UnknownNameError, UsageError
 from agentgym.evaluate import WorldOptions, plan_episodes, play_plan
 from agentgym_household.alfred.alfworld_data import import_alfworld
 from agentgym_household.alfred.beliefs import Reader
-from agentgym_household.alfred.engine import MemoPddlEnv, read_game
+from agentgym_household.alfred.engine import GAMES, MemoPddlEnv, read_game
 from agentgym_household.alfred.errors import GameFileError
 from agentgym_household.alfred.expert import Expert
 from agentgym_household.alfred.generate import SPLITS, draw_recipe, generate_game
@@ -181,6 +181,7 @@ def test_threads_that_import_at_once_leave_the_users_variable_alone(monkeypatch:
 
 def test_a_new_game_is_translated_beside_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AGENTGYM_CACHE", str(tmp_path))
+    monkeypatch.setattr(GAMES, "_games", OrderedDict())  # another test may have played it in this process
     here, there = HouseholdEnv(data_dir="generated"), HouseholdEnv(data_dir="generated")
     here.reset(seed=0)
     begun, may_end = threading.Event(), threading.Event()
