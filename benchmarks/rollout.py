@@ -1,14 +1,15 @@
 """Sampling in a rollout beside raw decoding of the same requests, and continuous batching beside lockstep.
 
     python benchmarks/rollout.py [decoding] [waiting] [--model DIR] [--episodes 128] [--rounds 3] [--processes 1]
+    python benchmarks/rollout.py decoding --model smollm2 --episodes 16 --concurrency 16 --rounds 1
 
-``decoding`` plays the household at concurrency 64, in groups of eight episodes: games that are new to the machine, then
-the same ones again. vLLM's ``LLM.generate``, opened alike in a process of its own, repeats every request of each
+``decoding`` plays the household with many in flight, in groups of eight episodes: games that are new to the machine,
+then the same ones again. vLLM's ``LLM.generate``, opened alike in a process of its own, repeats every request of each
 rollout: the same prompts in the same order, the same numbers of tokens, all at once. ``waiting`` plays in worlds that
 sleep. Sides take turns in every round.
 
-Without ``--model``, the model is tiny and untrained: what it samples is thrown away for an admissible command, after 8
-to 20 tokens, both drawn by the episode's seed, so that all episodes last as long as they may.
+Without ``--model``, the model is tiny and untrained. What it or ``smollm2`` samples is thrown away for an admissible
+command, after 8 to 20 tokens, both drawn by the episode's seed, so that all episodes last as long as they may.
 """
 
 from __future__ import annotations
@@ -37,11 +38,10 @@ from agentgym.evaluate import WorldOptions, plan_episodes, play_plan
 from agentgym.registry import make_policy
 from agentgym.rollout import Episode
 from agentgym.train.engine import EngineConfig, Sample, VllmEngine
-from agentgym.train.models import build_tiny, load_tokenizer
+from agentgym.train.models import build_tiny, load_tokenizer, resolve_model
 from agentgym.train.vllm_runtime import engine_arguments, sampling_params
 from agentgym_policies.vllm import VllmPolicy
 
-CONCURRENCY = 64
 GROUP_SIZE = 8
 TOKENS_PER_TURN = (8, 20)
 HOUSEHOLD = "agentgym/Household-v0"
@@ -147,8 +147,8 @@ class Lockstep:
             self._held.clear()
 
 
-def open_config(model: Path) -> EngineConfig:
-    return EngineConfig(str(model), max_model_len=2048, max_num_seqs=CONCURRENCY)
+def open_config(model: Path, concurrency: int) -> EngineConfig:
+    return EngineConfig(str(model), max_model_len=2048, max_num_seqs=concurrency)
 
 
 def decode_raw(pipe: Connection, config: EngineConfig) -> None:
@@ -238,10 +238,10 @@ def decoding(engine: VllmEngine, policy: VllmPolicy, model: Path, args: argparse
     policy.engine = recorder  # type: ignore[assignment]
     speeds: dict[tuple[str, str], Speeds] = {}
     with ExitStack() as stack, asyncio.Runner() as runner:
-        decode = stack.enter_context(raw_decoder(open_config(model)))
+        decode = stack.enter_context(raw_decoder(open_config(model, args.concurrency)))
         rollouts = {}
         for workers in ("thread", "process"):
-            options = WorldOptions(CONCURRENCY, workers, env_kwargs=HOUSEHOLD_KWARGS, processes=args.processes)
+            options = WorldOptions(args.concurrency, workers, env_kwargs=HOUSEHOLD_KWARGS, processes=args.processes)
             rollouts[workers] = options.open_rollout(HOUSEHOLD, policy)
             stack.callback(rollouts[workers].close)
             runner.run(rollouts[workers].play(plan_groups(HOUSEHOLD, 2, len(rollouts) - 1)))  # warms up
@@ -262,7 +262,9 @@ def decoding(engine: VllmEngine, policy: VllmPolicy, model: Path, args: argparse
     print("|---|---|---:|---:|---:|---|")
     for names, side in sorted(speeds.items(), key=lambda item: item[0][1], reverse=True):
         print(side.row(*names))
-    print(f"\n{args.episodes} episodes a round of {HOUSEHOLD_KWARGS['max_turns']} turns, {CONCURRENCY} in flight.\n")
+    print(
+        f"\n{args.episodes} episodes a round of {HOUSEHOLD_KWARGS['max_turns']} turns, {args.concurrency} in flight.\n"
+    )
 
 
 def waiting(policy: VllmPolicy, args: argparse.Namespace) -> None:
@@ -272,15 +274,15 @@ def waiting(policy: VllmPolicy, args: argparse.Namespace) -> None:
     lockstep = Lockstep(policy)
     seconds: dict[str, list[float]] = {"lockstep": [], "continuous": []}
     with ExitStack() as stack, asyncio.Runner() as runner:
-        options = WorldOptions(CONCURRENCY, "process", env_kwargs=kwargs, processes=args.processes)
+        options = WorldOptions(args.concurrency, "process", env_kwargs=kwargs, processes=args.processes)
         rollout = options.open_rollout(SLEEPY, policy)
         stack.callback(rollout.close)
-        runner.run(rollout.play(plan[:CONCURRENCY]))  # warms up
+        runner.run(rollout.play(plan[: args.concurrency]))  # warms up
         for _ in range(args.rounds):
             started_s = time.perf_counter()
             rollout.policy = lockstep
-            for start in range(0, args.episodes, CONCURRENCY):
-                batch = plan[start : start + CONCURRENCY]
+            for start in range(0, args.episodes, args.concurrency):
+                batch = plan[start : start + args.concurrency]
                 lockstep.playing = len(batch)
                 runner.run(rollout.play(batch, lockstep.leave))
             seconds["lockstep"].append(time.perf_counter() - started_s)
@@ -295,7 +297,7 @@ def waiting(policy: VllmPolicy, args: argparse.Namespace) -> None:
     shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
     print(f"| continuous batching | {medians['continuous']:.1f} | {statistics.median(ratios):.2f} | {shown} |")
     print(
-        f"\n{args.episodes} episodes of {SLEEPY_TURNS} turns, {CONCURRENCY} in flight, worlds that sleep "
+        f"\n{args.episodes} episodes of {SLEEPY_TURNS} turns, {args.concurrency} in flight, worlds that sleep "
         f"{SLEEP_S[0] * 1000:.0f} to {SLEEP_S[1] * 1000:.0f} ms a step."
     )
 
@@ -303,16 +305,19 @@ def waiting(policy: VllmPolicy, args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("parts", nargs="*", help="decoding, waiting; both by default")
-    parser.add_argument("--model", type=Path, help="a trained model's directory, which then chooses the moves")
+    parser.add_argument("--model", help="smollm2, or a trained model's directory, which then chooses the moves")
     parser.add_argument("--episodes", type=int, default=128, help="episodes in a round, a multiple of 8")
+    parser.add_argument("--concurrency", type=int, default=64, help="episodes in flight")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=0, help="processes of workers = process")
     args = parser.parse_args()
+    smollm2 = resolve_model("smollm2") if args.model == "smollm2" else None
+    trained = args.model and not smollm2
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AGENTGYM_CACHE"] = folder  # games are new, as in training
-        model = args.model or make_model(Path(folder))
-        engine = VllmEngine(open_config(model))
-        policy = (VllmPolicy if args.model else Wanderer)(engine=engine, renderer=ChatRenderer(load_tokenizer(model)))
+        model = Path(args.model) if trained else smollm2 or make_model(Path(folder))
+        engine = VllmEngine(open_config(model, args.concurrency))
+        policy = (VllmPolicy if trained else Wanderer)(engine=engine, renderer=ChatRenderer(load_tokenizer(model)))
         try:
             if "waiting" in args.parts or not args.parts:
                 waiting(policy, args)

@@ -146,6 +146,7 @@ class GrpoSection(Section):
         tasks_per_update: Groups per batch.
         group_size: Episodes per group, at least 2.
         learning_rate: Of AdamW, after ``warmup_updates`` updates of linear rise.
+        last_rate: Share of it that is left at the last update; it falls in a straight line. 1: it stays.
         advantage: ``grpo``, ``dr_grpo``, ``rloo``, ``gigpo``, or a name of the entry points ``agentgym.advantages``.
         advantage_kwargs: Arguments of the estimator.
         aggregation: How token losses become one: ``token_mean`` (DAPO), ``seq_mean_token_mean`` (GRPO),
@@ -174,6 +175,7 @@ class GrpoSection(Section):
     group_size: Annotated[int, Field(ge=2)] = 8
     learning_rate: PositiveFloat = 1e-5
     warmup_updates: NonNegativeInt = 0
+    last_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
     weight_decay: NonNegativeFloat = 0.0
     max_grad_norm: PositiveFloat = 1.0
     advantage: str = "grpo"

@@ -21,7 +21,7 @@ from agentgym.train.batch import (
     weigh,
     with_old_logprobs,
 )
-from agentgym.train.config import Recipe
+from agentgym.train.config import GrpoSection, Recipe
 from agentgym.train.curriculum import TaskStream, batch_digest
 from agentgym.train.figures import Figures, LearningTotals, describe_episodes, describe_speed
 from agentgym.train.learner import Learner, entropy_of, log_distributions, pick_logprobs
@@ -148,7 +148,7 @@ class Grpo:
     def learn(self, step: int, sequences: Sequence[TokenSequence]) -> Figures:
         """Take the optimizer's steps over a batch."""
         settings = self.settings
-        rate = self.learner.set_learning_rate(min(1.0, (step + 1) / max(1, settings.warmup_updates)))
+        rate = self.learner.set_learning_rate(rate_share(step, settings))
         totals = LearningTotals()
         chance = np.random.default_rng([self.recipe.run.seed, 5, step])
         batches = self._with_old_logprobs(sequences)
@@ -222,6 +222,12 @@ class Grpo:
         error = assert_on_policy(self.engine, self.learner.model, prompts, tolerance=self.settings.on_policy_tolerance)
         self._proved = True
         return error
+
+
+def rate_share(step: int, settings: GrpoSection) -> float:
+    """Return the share of the learning rate at ``step`` (from 0): it rises in a straight line, and so it falls."""
+    rise = min(1.0, (step + 1) / max(1, settings.warmup_updates))
+    return rise * (1 - (1 - settings.last_rate) * step / max(1, settings.updates - 1))
 
 
 def _check_faults(trajectories: Sequence[Trajectory]) -> None:

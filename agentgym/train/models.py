@@ -183,7 +183,8 @@ def build_tiny(
     """Make a small transformer with random weights and a word tokenizer.
 
     It has Qwen3's architecture: the norm on queries and keys lets it learn faster than a Llama of the same size. The
-    vector of a token of several words, such as ``mug 2``, starts as the sum of theirs (design).
+    vector of a token of several words, such as ``mug 2``, starts as the sum of theirs (design); attention starts by
+    looking for what is alike (mimetic initialisation, Trockman and Kolter, 2023, arXiv:2305.09828, made exact).
 
     Args:
         vocabulary_texts: What the model will read and write: prompts, observations, actions.
@@ -217,6 +218,7 @@ def build_tiny(
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)
         _compose_embeddings(model.get_input_embeddings().weight, tokenizer)
+        _look_for_likeness(model)
         model.generation_config = GenerationConfig(**ends)
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
@@ -238,6 +240,17 @@ def _compose_embeddings(weight: Any, tokenizer: Any) -> None:
                 weight[number] = words[known].sum(0) / len(known) ** 0.5
 
 
+def _look_for_likeness(model: Any) -> None:
+    """Start keys as queries, and outputs as values read backwards: a token attends to its like and takes it over."""
+    import torch
+
+    with torch.no_grad():
+        for layer in model.model.layers:
+            attention = layer.self_attn
+            attention.k_proj.weight.copy_(attention.q_proj.weight)
+            attention.o_proj.weight.copy_(attention.v_proj.weight.T)
+
+
 def _tiny_shape(vocabulary: int, hidden: int, layers: int, context: int) -> dict[str, Any]:
     heads = hidden // _HEAD_DIM
     return {
@@ -249,7 +262,7 @@ def _tiny_shape(vocabulary: int, hidden: int, layers: int, context: int) -> dict
         "num_key_value_heads": heads,
         "head_dim": _HEAD_DIM,
         "max_position_embeddings": context,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0},  # contexts are short
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e5},  # likeness must outlast some hundred tokens
         "initializer_range": 0.06,  # the usual 0.02 is for widths of thousands
         "tie_word_embeddings": True,
         "bos_token_id": None,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from agentgym.errors import ModelError
 from agentgym.train.models import build_tiny, check_model_dir, resolve_model
@@ -82,6 +84,16 @@ def test_tiny_is_whole_and_the_same_for_the_same_seed(tiny: Path, tmp_path: Path
     other = build_tiny(TEXTS, tmp_path / "other", hidden=64, layers=1, seed=1)
     assert (other / "model.safetensors").read_bytes() != weights
     assert (other / "tokenizer.json").read_text() == (tiny / "tokenizer.json").read_text()
+
+
+def test_attention_of_a_new_tiny_prefers_what_is_alike(tmp_path: Path) -> None:
+    folder = build_tiny(TEXTS, tmp_path / "tiny", hidden=128, layers=1)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    words = torch.randperm(model.config.vocab_size, generator=torch.Generator().manual_seed(0))[None, :40]
+    words[0, 10] = words[0, -1]
+    with torch.no_grad():
+        weights = model(words, output_attentions=True).attentions[0].mean((0, 1))[-1, :-1]
+    assert weights.argmax() == 10
 
 
 def test_tiny_refuses_to_overwrite_and_odd_widths(tiny: Path, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from agentgym.train.config import GrpoSection
+from agentgym.train.grpo import rate_share
 from agentgym.train.muon import Muon
 from agentgym.train.optimizer import Optimizer, OptimizerName
 
@@ -111,3 +113,9 @@ def test_muon_steps_as_torchs_does_but_for_rounding(shape: tuple[int, int]) -> N
             optimizer.step()
     assert ours.detach().norm() > 0.2
     assert (ours - theirs).norm() < 0.02 * theirs.norm()  # theirs is rounded to bfloat16
+
+
+def test_the_learning_rate_rises_and_falls_in_straight_lines() -> None:
+    settings = GrpoSection(updates=5, warmup_updates=2, last_rate=0.2)
+    assert [rate_share(step, settings) for step in range(5)] == pytest.approx([0.5, 0.8, 0.6, 0.4, 0.2])
+    assert {rate_share(step, GrpoSection(updates=3)) for step in range(3)} == {1.0}
