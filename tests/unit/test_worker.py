@@ -202,8 +202,9 @@ def test_forgotten_worker_is_reaped(corridor: str) -> None:
     _wait_until(lambda: not Path(f"/proc/{pid}").exists())
 
 
-def test_kill_in_a_rollout_costs_one_episode(corridor: str) -> None:
-    """kill -9 on one of three workers in the middle of an episode: it is masked, the eleven others are scored."""
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_kill_in_a_rollout_costs_one_episode(corridor: str, concurrency: int) -> None:
+    """kill -9 on a worker in the middle of an episode: it is masked, the eleven others are scored."""
     workers: list[Noted] = []
 
     def says(dialogue: Dialogue) -> str:
@@ -217,7 +218,7 @@ def test_kill_in_a_rollout_costs_one_episode(corridor: str) -> None:
         workers.append(Noted(functools.partial(make, corridor)))
         return workers[-1]
 
-    rollout = Rollout(make_noted, Script(says), concurrency=3)
+    rollout = Rollout(make_noted, Script(says), concurrency=concurrency)
     episodes = [Episode(corridor, "train", task_id=f"train-{i}", seed=i) for i in range(12)]
     try:
         played = asyncio.run(rollout.play(episodes))
@@ -228,7 +229,8 @@ def test_kill_in_a_rollout_costs_one_episode(corridor: str) -> None:
     assert played[4].success is None
     assert len(played[4].turns) == 1
     assert all(t.success for i, t in enumerate(played) if i != 4)
-    assert len(workers) == 4, "the lost environment was made anew, once"
+    least = 2 if concurrency == 1 else 3  # of three, two may have played the rest before the third is needed again
+    assert least <= len(workers) <= concurrency + 1, "the lost environment was made anew, once"
 
 
 _PARENT = """
