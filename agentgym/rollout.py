@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import gymnasium
 
@@ -164,8 +164,7 @@ class ThreadLane:
 
     def _base(self) -> AgentEnv:
         assert self._env is not None
-        base: Any = self._env.unwrapped
-        return base  # type: ignore[no-any-return]
+        return cast(AgentEnv, self._env.unwrapped)
 
     async def _call(self, work: Callable[[gymnasium.Env[Any, str]], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)

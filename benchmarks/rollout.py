@@ -45,7 +45,7 @@ from agentgym_policies.vllm import VllmPolicy
 GROUP_SIZE = 8
 TOKENS_PER_TURN = (8, 20)
 HOUSEHOLD = "agentgym/Household-v0"
-HOUSEHOLD_KWARGS: dict[str, Any] = {  # those of recipes/household-tiny.toml
+HOUSEHOLD_KWARGS: dict[str, Any] = {  # nearly those of recipes/household-tiny.toml; tasks of all kinds
     "data_dir": "generated",
     "expert": "searching",
     "action_format": "thought",
@@ -235,7 +235,7 @@ class Speeds:
 def decoding(engine: VllmEngine, policy: VllmPolicy, model: Path, args: argparse.Namespace) -> None:
     """Print the table of rollouts beside raw decoding."""
     recorder = Recorder(engine)
-    policy.engine = recorder  # type: ignore[assignment]
+    policy.engine = recorder  # type: ignore[assignment]  # it has what a policy asks of an engine
     speeds: dict[tuple[str, str], Speeds] = {}
     with ExitStack() as stack, asyncio.Runner() as runner:
         decode = stack.enter_context(raw_decoder(open_config(model, args.concurrency)))
@@ -247,7 +247,7 @@ def decoding(engine: VllmEngine, policy: VllmPolicy, model: Path, args: argparse
             runner.run(rollouts[workers].play(plan_groups(HOUSEHOLD, 2, len(rollouts) - 1)))  # warms up
         for number in range(args.rounds):
             for place, (workers, rollout) in enumerate(rollouts.items()):
-                plan = plan_groups(HOUSEHOLD, args.episodes // GROUP_SIZE, 1 + 2 * number + place)
+                plan = plan_groups(HOUSEHOLD, args.episodes // GROUP_SIZE, 1 + len(rollouts) * number + place)
                 for games in ("new", "known"):
                     recorder.requests.clear()
                     engine.call(lambda llm: llm.reset_prefix_cache())
@@ -311,13 +311,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=0, help="processes of workers = process")
     args = parser.parse_args()
-    smollm2 = resolve_model("smollm2") if args.model == "smollm2" else None
-    trained = args.model and not smollm2
+    given = resolve_model(args.model) if args.model else None
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AGENTGYM_CACHE"] = folder  # games are new, as in training
-        model = Path(args.model) if trained else smollm2 or make_model(Path(folder))
+        model = given or make_model(Path(folder))
         engine = VllmEngine(open_config(model, args.concurrency))
-        policy = (VllmPolicy if trained else Wanderer)(engine=engine, renderer=ChatRenderer(load_tokenizer(model)))
+        plays = Wanderer if args.model in (None, "smollm2") else VllmPolicy
+        policy = plays(engine=engine, renderer=ChatRenderer(load_tokenizer(model)))
         try:
             if "waiting" in args.parts or not args.parts:
                 waiting(policy, args)

@@ -214,7 +214,7 @@ def build_tiny(
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     shape = _tiny_shape(len(tokenizer), hidden, layers, context)
     config = Qwen3Config(**shape, **ends)
-    with torch.random.fork_rng(devices=[]), _writing(target) as unfinished, quiet_transformers():
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), _writing(target) as unfinished, quiet_transformers():
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)
         _compose_embeddings(model.get_input_embeddings().weight, tokenizer)
@@ -227,28 +227,22 @@ def build_tiny(
 
 def _compose_embeddings(weight: Any, tokenizer: Any) -> None:
     """Start the vector of a name or phrase as the sum of its words' vectors, at their length: kinds of things show."""
-    import torch
-
     from agentgym.train.word_tokenizer import parts_of
 
     vocabulary = tokenizer.get_vocab()
-    words = weight.detach().clone()
-    with torch.no_grad():
-        for token, number in vocabulary.items():
-            known = [vocabulary[part] for part in parts_of(token) if part in vocabulary]
-            if len(known) > 1:
-                weight[number] = words[known].sum(0) / len(known) ** 0.5
+    words = weight.clone()
+    for token, number in vocabulary.items():
+        known = [vocabulary[part] for part in parts_of(token) if part in vocabulary]
+        if len(known) > 1:
+            weight[number] = words[known].sum(0) / len(known) ** 0.5
 
 
 def _look_for_likeness(model: Any) -> None:
     """Start keys as queries, and outputs as values read backwards: a token attends to its like and takes it over."""
-    import torch
-
-    with torch.no_grad():
-        for layer in model.model.layers:
-            attention = layer.self_attn
-            attention.k_proj.weight.copy_(attention.q_proj.weight)
-            attention.o_proj.weight.copy_(attention.v_proj.weight.T)
+    for layer in model.model.layers:
+        attention = layer.self_attn
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
+        attention.o_proj.weight.copy_(attention.v_proj.weight.T)
 
 
 def _tiny_shape(vocabulary: int, hidden: int, layers: int, context: int) -> dict[str, Any]:
