@@ -153,7 +153,11 @@ def test_interrupt_says_what_was_saved(corridor: str, tmp_path: Path) -> None:
     out = tmp_path / "run.jsonl"
     arguments = ["run", corridor, "--policy", "expert", "--episodes", "20", "--out", str(out), "--concurrency", "1"]
     command = [*COMMAND, *arguments, "--env-arg", "fault=slow", "--workers", "process"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+
+    def heed_interrupts() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as process:
         deadline = time.monotonic() + 60
         while not out.exists() or not out.read_bytes().count(b"\n"):
             assert time.monotonic() < deadline
