@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TESTED := $(VENV)/.tested
 PACKS := $(wildcard environments/*/agentgym_*)
 RUN := runs/demo
 
@@ -15,13 +16,17 @@ $(INSTALLED): pyproject.toml $(wildcard environments/*/pyproject.toml) scripts/i
 	PYTHON=$(PYTHON) VENV=$(VENV) scripts/install.sh
 	touch $(INSTALLED)
 
+$(TESTED): $(INSTALLED)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e ".[docker,browser,wandb]"
+	touch $(TESTED)
+
 install: $(INSTALLED)  ## make .venv with everything that the other targets need
 
 demo: $(INSTALLED)  ## train a tiny model on the household with GRPO and write the report
 	$(BIN)/agentgym train recipes/household-tiny.toml --set run.name=demo $(if $(wildcard $(RUN)/recipe.json),--resume)
 	$(BIN)/agentgym report $(RUN)
 
-test: $(INSTALLED)  ## run every test
+test: $(TESTED)  ## run every test
 	$(BIN)/python -m pytest
 
 check: $(INSTALLED)  ## format, lint and types, as CI runs them

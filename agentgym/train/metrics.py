@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+import uuid
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from agentgym.errors import RecipeError
 from agentgym.train.config import Recipe
 
 METRICS, EVALS, SUPERSEDED = "metrics.jsonl", "evals.jsonl", "superseded.jsonl"
+WANDB_ID = "wandb_run_id"
 
 
 class RunLog:
@@ -146,8 +148,13 @@ def _open_wandb(recipe: Recipe) -> Any:
         import wandb
     except ImportError as error:
         raise RecipeError("log.wandb = true needs: pip install 'agentgym-core[wandb]'") from error
+    # A resumed run goes on in the same run there: W&B knows it by this id alone.
+    kept = recipe.run_dir / WANDB_ID
+    if not kept.exists():
+        kept.write_text(uuid.uuid4().hex[:8], encoding="ascii")
     return wandb.init(
         project=recipe.log.wandb_project,
+        id=kept.read_text(encoding="ascii").strip(),
         name=recipe.run.name,
         config=recipe.model_dump(mode="json"),
         dir=str(recipe.run_dir),

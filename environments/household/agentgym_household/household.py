@@ -85,6 +85,8 @@ class HouseholdEnv(AgentEnv):
             of chance. A mapping of these to weights draws one for each episode, by the seed of ``reset``.
         tasks_per_split: Number of generated tasks in a split.
         trust_game_files: Play game files with any grammar, which the engine evaluates as Python code.
+        progress_reward: Weight of the reward term ``progress``, the change in the share of the goal's stages that are
+            reached (:mod:`agentgym_household.alfred.progress`); 0: the outcome alone is paid.
         **kwargs: As for :class:`agentgym.env.AgentEnv`.
 
     Raises:
@@ -108,6 +110,7 @@ class HouseholdEnv(AgentEnv):
         expert: str | Mapping[str, float] = "oracle",
         tasks_per_split: int = 10_000,
         trust_game_files: bool = False,
+        progress_reward: float = 0.0,
         **kwargs: Any,
     ) -> None:
         from agentgym_household.alfred.dataset import find_data_dir
@@ -119,6 +122,9 @@ class HouseholdEnv(AgentEnv):
         self._experts = _read_experts(expert)
         self._tasks_per_split = tasks_per_split
         self._trust = trust_game_files
+        if not 0 <= progress_reward < math.inf:
+            raise UsageError(f"progress_reward is a number from 0, got {progress_reward}")
+        self._progress_reward, self._progress = progress_reward, 0.0
         self._folder = None if data_dir == "generated" else find_data_dir(data_dir)
         self._task_sets: dict[tuple[str, tuple[str, ...]], TaskSet] = {}
         self._engine: MemoPddlEnv | None = None
@@ -227,6 +233,7 @@ class HouseholdEnv(AgentEnv):
         self._reader = Reader(state.feedback)
         # Not the expert's next move: it costs several steps of the engine, and who wants it calls expert_move().
         self._privileged = {"goal": repr(self._goal)}
+        self._progress = self._measure_progress(won=False)
         return Opening(state.feedback, engine.state_key, state["admissible_commands"], self._privileged)
 
     def _move_alone(self, move: Move) -> Transition:
@@ -240,7 +247,7 @@ class HouseholdEnv(AgentEnv):
         reader.note(command, state.feedback)
         return Transition(
             observation=state.feedback,
-            reward_terms={"outcome": float(won)},
+            reward_terms=self._pay(won),
             terminated=won,
             success=won,
             executable=state.feedback != NOTHING_HAPPENS,
@@ -248,6 +255,22 @@ class HouseholdEnv(AgentEnv):
             admissible_actions=state["admissible_commands"],
             privileged=self._privileged,
         )
+
+    def _pay(self, won: bool) -> dict[str, float]:
+        terms = {"outcome": float(won)}
+        if self._progress_reward:
+            before, self._progress = self._progress, self._measure_progress(won)
+            terms["progress"] = self._progress_reward * (self._progress - before)
+        return terms
+
+    def _measure_progress(self, won: bool) -> float:
+        from agentgym_household.alfred.progress import measure_progress
+
+        if won or not self._progress_reward:
+            return float(won)
+        assert self._goal is not None
+        assert self._engine is not None
+        return measure_progress(self._goal, *self._engine.facts_and_names())
 
     def _beliefs(self) -> Beliefs:
         from agentgym_household.alfred.beliefs import read_facts
