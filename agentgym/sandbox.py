@@ -341,13 +341,17 @@ class Sandbox(ABC):
 
 @dataclass(frozen=True)
 class Command:
-    """A command that was found fit to run: no NUL, no giant argument, a finite deadline, an absolute directory."""
+    """A command that was found fit to run: no NUL, no giant argument, a finite deadline, an absolute directory.
+
+    ``output_bytes`` is the cap of stdout and of stderr; ``None`` is ``Limits.output_bytes``. Files are copied with another.
+    """
 
     argv: tuple[str, ...]
     timeout_s: float
     cwd: str
     env: Mapping[str, str]
     stdin: bytes
+    output_bytes: int | None = None
 
 
 def _make_command(
@@ -396,7 +400,9 @@ def _harmless(char: str) -> bool:
     code = ord(char)
     if code < 0x20:
         return char in "\n\t"
-    return not (0x7F <= code < 0xA0 or code in (0x200E, 0x200F, 0x61C) or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069)
+    return not (
+        0x7F <= code < 0xA0 or code in (0x200E, 0x200F, 0x61C) or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069
+    )
 
 
 def _written_out(char: str) -> str:
