@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from agentgym.errors import SandboxLostError, SandboxRefusedError, UsageError
+from agentgym.sandbox_output import escape_output
 
 if TYPE_CHECKING:
     from agentgym.sandbox_sync import SyncSandbox
@@ -144,7 +145,7 @@ class Probe:
     """What one probe on this host found.
 
     Attributes:
-        promise: What a box should do, e.g. ``no network``.
+        promise: A key of :data:`agentgym.sandbox_promises.PROMISES`, e.g. ``no network``.
         held: Whether it did, when it was tried.
         detail: What was seen.
     """
@@ -160,7 +161,8 @@ class Sandbox(ABC):
     Class attributes:
         name: Under which it is registered in the entry points ``agentgym.sandboxes``.
         strength: Order in which ``auto`` tries; 0 is never taken by ``auto``.
-        exceptions: Promises of the contract that this kind of box cannot keep, each with the reason.
+        exceptions: Promises that this kind of box cannot keep, each with the reason; keys as in
+            :data:`agentgym.sandbox_promises.PROMISES`.
     """
 
     name: ClassVar[str]
@@ -179,6 +181,7 @@ class Sandbox(ABC):
     async def probe(cls) -> Sequence[Probe]:
         """Try on this host what a box of this kind promises, by running it; never raises for a host that cannot.
 
+        Each probe bears the name of a promise, a key of :data:`agentgym.sandbox_promises.PROMISES`.
         The first probe is ``starts``; if it was not held, the others may be absent.
         """
 
@@ -206,6 +209,11 @@ class Sandbox(ABC):
     @abstractmethod
     async def _close(self) -> None:
         """End everything and remove everything. Called once, also after a failed start."""
+
+    @classmethod
+    def collect_garbage(cls, *, dry_run: bool = False) -> list[str]:
+        """Remove what runs that are dead have left behind; return one line for each thing, removed or only found."""
+        return []
 
     # what a user calls
 
@@ -269,11 +277,12 @@ class Sandbox(ABC):
     async def upload(self, source: str | Path, target: str = WORKSPACE) -> None:
         """Copy a file or a directory's contents of the host into a directory of the box.
 
-        Symbolic links are copied as links, and only if they stay below ``source``; devices, pipes, sockets and set-uid
-        bits are not copied.
+        Symbolic links are copied as links, and only if they stay below ``source``; set-uid bits are not copied. Every
+        file belongs to the box's user and bears the same date, so that boxes with the same files are the same.
 
         Raises:
-            SandboxRefusedError: A member or the target leads out of the workspace, or it is too much.
+            SandboxRefusedError: A member or the target leads out of the workspace, is a device, pipe or socket, or it is
+                too much.
         """
         from agentgym.sandbox_files import upload
 
@@ -343,7 +352,7 @@ class Sandbox(ABC):
 class Command:
     """A command that was found fit to run: no NUL, no giant argument, a finite deadline, an absolute directory.
 
-    ``output_bytes`` is the cap of stdout and of stderr; ``None`` is ``Limits.output_bytes``. Files are copied with another.
+    ``output_bytes`` is the cap of stdout and of stderr; ``None`` is ``Limits.output_bytes``.
     """
 
     argv: tuple[str, ...]
@@ -384,26 +393,3 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def escape_output(data: bytes) -> str:
-    r"""Decode what a command wrote for a model to read.
-
-    Bytes that are no UTF-8 become ``U+FFFD``; control characters but newline and tab, and characters that turn the
-    direction of text, are written out as ``\x1b`` or ``\u202e``, so that no terminal or reader is steered by them.
-    """
-    text = data.decode("utf-8", "replace").replace("\r\n", "\n")
-    return "".join(char if _harmless(char) else _written_out(char) for char in text)
-
-
-def _harmless(char: str) -> bool:
-    code = ord(char)
-    if code < 0x20:
-        return char in "\n\t"
-    return not (
-        0x7F <= code < 0xA0 or code in (0x200E, 0x200F, 0x61C) or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069
-    )
-
-
-def _written_out(char: str) -> str:
-    return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
