@@ -82,8 +82,7 @@ class LocalSandbox(Sandbox):
         return probes + [Probe(promise, False, reason) for promise, reason in cls.exceptions.items()]
 
     async def _start(self) -> None:
-        parent = os.path.realpath(tempfile.gettempdir())
-        self._root = Path(tempfile.mkdtemp(prefix="agentgym-local-", dir=parent))
+        self._root = _make_root()
         self._make_directories()
 
     async def _run(self, command: Command) -> ExecResult:
@@ -139,6 +138,11 @@ class LocalSandbox(Sandbox):
         if process.exit_code != 0:
             why = process.output[1][-500:].decode(errors="replace")
             raise self._mark_lost(f"cannot remove its directories: {why}")
+
+
+def _make_root() -> Path:
+    """Make the directory of one box, and return its path without links: what commands print must begin with it."""
+    return Path(tempfile.mkdtemp(prefix="agentgym-local-")).resolve()
 
 
 def _limit_script(limits: Limits) -> str:
