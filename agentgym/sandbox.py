@@ -281,8 +281,8 @@ class Sandbox(ABC):
         file belongs to the box's user and bears the same date, so that boxes with the same files are the same.
 
         Raises:
-            SandboxRefusedError: A member or the target leads out of the workspace, is a device, pipe or socket, or it is
-                too much.
+            SandboxRefusedError: A member or the target leads out of the workspace, a member is a device, pipe or
+                socket, or it is too much.
         """
         from agentgym.sandbox_files import upload
 

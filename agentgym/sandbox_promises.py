@@ -1,4 +1,4 @@
-"""The names of what a box promises, used in ``Sandbox.probe``, ``Sandbox.exceptions``, ``check_sandbox`` and the CLI."""
+"""Names of what a box promises, used in ``Sandbox.probe``, ``Sandbox.exceptions``, ``check_sandbox`` and the CLI."""
 
 from __future__ import annotations
 
