@@ -226,7 +226,8 @@ class Sandbox(ABC):
                 await self.close()
                 raise
             self._state, self._expires = "open", time.monotonic() + self.spec.lease_s
-        self._require_open()
+        else:
+            self._require_open()
         return self
 
     async def exec(
