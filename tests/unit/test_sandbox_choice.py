@@ -89,7 +89,7 @@ def test_auto_takes_the_strongest_that_keeps_its_promises(kinds: list[str]) -> N
 async def test_auto_probes_once_and_where_a_loop_runs(kinds: list[str]) -> None:
     first, second = make_sandbox("auto"), make_sandbox("auto")
     assert type(first) is type(second)
-    assert sorted(type(first).probed) == ["good", "honest", "unsafe", "weak"]  # type: ignore[attr-defined]
+    assert sorted(type(first).probed) == ["good", "honest", "strange", "unsafe", "weak"]  # type: ignore[attr-defined]
 
 
 def test_auto_says_for_each_kind_why_not(kinds: list[str]) -> None:
