@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import Literal, Self
 
 from agentgym.errors import SandboxLostError, SandboxRefusedError
 
@@ -37,7 +37,6 @@ class HostCommand:
         output_bytes: Most bytes kept of stdout, and of stderr.
         cwd: Directory, or ``None`` for ours.
         stdin: What it can read; then it meets the end of the file.
-        pass_fds: File descriptors that it inherits.
     """
 
     argv: Sequence[str]
@@ -45,7 +44,73 @@ class HostCommand:
     output_bytes: int
     cwd: str | None = None
     stdin: bytes = b""
-    pass_fds: tuple[int, ...] = ()
+
+
+class Capture:
+    """The three streams of a process: its stdin is fed, its stdout and stderr are read up to a cap, all at once.
+
+    Attributes:
+        child_fds: What the process gets as its stdin, stdout and stderr; closed by :meth:`hand_over`.
+    """
+
+    def __init__(self, output_bytes: int, stdin: bytes) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ending: asyncio.Future[Ending] = self._loop.create_future()
+        self._started = time.monotonic()
+        fds: list[int] = []
+        try:
+            fds += os.pipe2(os.O_CLOEXEC)
+            fds += os.pipe2(os.O_CLOEXEC)
+            fds += os.pipe2(os.O_CLOEXEC) if stdin else [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
+        except OSError as error:
+            for fd in fds:
+                os.close(fd)
+            raise SandboxLostError(f"no pipes for a process: {error}") from error
+        self.child_fds = [fds[4], fds[1], fds[3]]
+        self._drains = [
+            _Drain(self._loop, fd, output_bytes, lambda: self.settle("truncated")) for fd in (fds[0], fds[2])
+        ]
+        self._feed = _Feed(self._loop, fds[5], stdin) if stdin else None
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._started
+
+    @property
+    def output(self) -> tuple[bytes, bytes]:
+        """What came through stdout and stderr so far, both capped."""
+        return bytes(self._drains[0].kept), bytes(self._drains[1].kept)
+
+    def hand_over(self) -> None:
+        """Close our copies of what the process now holds; without this, its pipes would never end."""
+        while self.child_fds:
+            os.close(self.child_fds.pop())
+
+    async def wait(self, timeout_s: float) -> Ending:
+        """Wait for :meth:`settle`, or until ``timeout_s`` seconds after it was made."""
+        timer = self._loop.call_later(max(0.0, timeout_s - self.duration_s), self.settle, "timed_out")
+        try:
+            return await asyncio.shield(self._ending)
+        finally:
+            timer.cancel()
+
+    def settle(self, ending: Ending) -> None:
+        """Say how the process ended; only the first word counts."""
+        if not self._ending.done():
+            self._ending.set_result(ending)
+
+    def finish(self) -> None:
+        """Take what is already in the pipes, whoever still holds them."""
+        for drain in self._drains:
+            drain.finish()
+
+    def close(self) -> None:
+        """Close all that is still open."""
+        self.hand_over()
+        for stream in (*self._drains, self._feed):
+            if stream is not None:
+                stream.close()
 
 
 class HostProcess:
@@ -60,22 +125,21 @@ class HostProcess:
 
     def __init__(self, command: HostCommand) -> None:
         self._loop = asyncio.get_running_loop()
-        self._ending: asyncio.Future[Ending] = self._loop.create_future()
         self._reaped: asyncio.Future[None] = self._loop.create_future()
-        self._started = time.monotonic()
+        self._capture = Capture(command.output_bytes, command.stdin)
+        stdin, stdout, stderr = self._capture.child_fds
         try:
             self._process = subprocess.Popen(
                 list(command.argv),
                 env=dict(command.env),
                 cwd=command.cwd,
-                stdin=subprocess.PIPE if command.stdin else subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                pass_fds=command.pass_fds,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
                 start_new_session=True,
             )
         except OSError as error:
+            self._capture.close()
             if error.errno == errno.E2BIG:
                 raise SandboxRefusedError(
                     "the arguments and the environment are longer than the system takes"
@@ -86,14 +150,11 @@ class HostProcess:
             self._pidfd = os.pidfd_open(self.pid)
         except OSError as error:
             self._process.kill()
-            with self._process:  # closes the pipes and reaps
-                raise SandboxLostError(f"cannot watch {command.argv[0]!r}: {error}") from error
+            self._process.wait()
+            self._capture.close()
+            raise SandboxLostError(f"cannot watch {command.argv[0]!r}: {error}") from error
+        self._capture.hand_over()
         self._loop.add_reader(self._pidfd, self._reap)
-        pipes = [pipe for pipe in (self._process.stdout, self._process.stderr) if pipe is not None]
-        self._drains = [
-            _Drain(self._loop, pipe, command.output_bytes, lambda: self._settle("truncated")) for pipe in pipes
-        ]
-        self._feed = _Feed(self._loop, self._process.stdin, command.stdin) if self._process.stdin else None
 
     @property
     def exit_code(self) -> int | None:
@@ -104,23 +165,19 @@ class HostProcess:
     @property
     def duration_s(self) -> float:
         """Seconds since its start."""
-        return time.monotonic() - self._started
+        return self._capture.duration_s
 
     @property
     def output(self) -> tuple[bytes, bytes]:
         """What it wrote to stdout and to stderr so far, both capped."""
-        return bytes(self._drains[0].kept), bytes(self._drains[1].kept)
+        return self._capture.output
 
     async def wait(self, timeout_s: float) -> Ending:
         """Wait for the end of the main process, for too much output, or for ``timeout_s`` seconds since the start.
 
         A child in the background that still holds the pipes is not waited for: what can be read is read.
         """
-        timer = self._loop.call_later(max(0.0, timeout_s - self.duration_s), self._settle, "timed_out")
-        try:
-            return await asyncio.shield(self._ending)
-        finally:
-            timer.cancel()
+        return await self._capture.wait(timeout_s)
 
     def kill(self) -> None:
         """Send SIGKILL to its process group; children in sessions of their own are not met."""
@@ -139,31 +196,18 @@ class HostProcess:
             if not await outlast(self._reaped, KILL_GRACE_S):
                 raise SandboxLostError(f"process {self.pid} does not end although it was killed")
         finally:
-            self._close_pidfd()
-            for drain in self._drains:
-                drain.close()
-            if self._feed is not None:
-                self._feed.close()
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._capture.close()
 
     def _reap(self) -> None:
         self._loop.remove_reader(self._pidfd)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)  # what it left in its group, while its number cannot be taken
         self._process.wait()
-        for drain in self._drains:
-            drain.finish()
-        self._settle("exited")
+        self._capture.finish()
+        self._capture.settle("exited")
         self._reaped.set_result(None)
-
-    def _settle(self, ending: Ending) -> None:
-        if not self._ending.done():
-            self._ending.set_result(ending)
-
-    def _close_pidfd(self) -> None:
-        if self._pidfd >= 0:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = -1
 
 
 async def outlast(future: asyncio.Future[None], timeout_s: float) -> bool:
@@ -187,18 +231,16 @@ async def outlast(future: asyncio.Future[None], timeout_s: float) -> bool:
 class _Drain:
     """Reads a pipe as soon as there is something, and never holds more than its cap."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, pipe: IO[bytes], cap_bytes: int, on_excess: Callable[[], None]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, cap_bytes: int, on_excess: Callable[[], None]) -> None:
         self.kept = bytearray()
-        self._loop, self._pipe, self._cap, self._on_excess = loop, pipe, cap_bytes, on_excess
-        os.set_blocking(pipe.fileno(), False)
-        loop.add_reader(pipe.fileno(), self._read)
+        self._loop, self._fd, self._cap, self._on_excess = loop, fd, cap_bytes, on_excess
+        os.set_blocking(fd, False)
+        loop.add_reader(fd, self._read)
 
     def _read(self) -> bool:
         """Read once; return whether there may be more."""
         try:
-            data = os.read(self._pipe.fileno(), min(CHUNK_BYTES, self._cap + 1 - len(self.kept)))
+            data = os.read(self._fd, min(CHUNK_BYTES, self._cap + 1 - len(self.kept)))
         except BlockingIOError:
             return False
         self.kept += data
@@ -212,27 +254,28 @@ class _Drain:
 
     def finish(self) -> None:
         """Take what is already in the pipe, and no more."""
-        while not self._pipe.closed and self._read():
+        while self._fd >= 0 and self._read():
             pass
         self.close()
 
     def close(self) -> None:
-        if not self._pipe.closed:
-            self._loop.remove_reader(self._pipe.fileno())
-            self._pipe.close()
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
 
 
 class _Feed:
     """Writes to a pipe as it takes it; a reader that closes its end is no error."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pipe: IO[bytes], data: bytes) -> None:
-        self._loop, self._pipe, self._rest = loop, pipe, memoryview(data)
-        os.set_blocking(pipe.fileno(), False)
-        loop.add_writer(pipe.fileno(), self._write)
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, data: bytes) -> None:
+        self._loop, self._fd, self._rest = loop, fd, memoryview(data)
+        os.set_blocking(fd, False)
+        loop.add_writer(fd, self._write)
 
     def _write(self) -> None:
         try:
-            written = os.write(self._pipe.fileno(), self._rest[:CHUNK_BYTES])
+            written = os.write(self._fd, self._rest[:CHUNK_BYTES])
         except BlockingIOError:
             return
         except BrokenPipeError:
@@ -242,6 +285,7 @@ class _Feed:
             self.close()
 
     def close(self) -> None:
-        if not self._pipe.closed:
-            self._loop.remove_writer(self._pipe.fileno())
-            self._pipe.close()
+        if self._fd >= 0:
+            self._loop.remove_writer(self._fd)
+            os.close(self._fd)
+            self._fd = -1
