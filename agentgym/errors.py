@@ -12,6 +12,7 @@
     ├── ResetNeededError           step() before reset() or after the end
     ├── ActionParseError           what the model said is no move; becomes an observation, never escapes step()
     ├── SandboxRefusedError        a sandbox does not do what was asked (path, size, type); an observation for the agent
+    ├── PageError                  a page did not do what was asked (hang, crash, nothing to click); an observation
     ├── ContextLimitError          the dialogue no longer fits the model's context; the episode is truncated
     ├── OffPolicyError             the sampler's weights are not the trainer's; training stops
     ├── DivergenceError            a loss or gradient is not finite; training stops
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
 
 import gymnasium
 
@@ -88,6 +90,19 @@ class ResetNeededError(AgentGymError, gymnasium.error.ResetNeeded):
 
 class ActionParseError(AgentGymError):
     """What the model said is no move; the message is shown to it as the observation."""
+
+
+class PageError(AgentGymError):
+    """A page did not let an action be done; the message is safe to show to an agent.
+
+    Args:
+        message: What was tried and what became of it.
+        outcome: ``failed`` or, at a deadline, ``timed_out``.
+    """
+
+    def __init__(self, message: str, outcome: Literal["failed", "timed_out"] = "failed") -> None:
+        super().__init__(message)
+        self.outcome = outcome
 
 
 class ContextLimitError(AgentGymError):

@@ -31,7 +31,7 @@ class SyncSandbox:
 
     def start(self) -> Self:
         """See :meth:`agentgym.sandbox.Sandbox.start`."""
-        _wait(self._sandbox.start())
+        wait(self._sandbox.start())
         return self
 
     def exec(
@@ -44,31 +44,31 @@ class SyncSandbox:
         stdin: bytes = b"",
     ) -> ExecResult:
         """See :meth:`agentgym.sandbox.Sandbox.exec`."""
-        return _wait(self._sandbox.exec(command, timeout_s=timeout_s, cwd=cwd, env=env, stdin=stdin))
+        return wait(self._sandbox.exec(command, timeout_s=timeout_s, cwd=cwd, env=env, stdin=stdin))
 
     def read_file(self, path: str) -> bytes:
         """See :meth:`agentgym.sandbox.Sandbox.read_file`."""
-        return _wait(self._sandbox.read_file(path))
+        return wait(self._sandbox.read_file(path))
 
     def write_file(self, path: str, data: bytes | str) -> None:
         """See :meth:`agentgym.sandbox.Sandbox.write_file`."""
-        _wait(self._sandbox.write_file(path, data))
+        wait(self._sandbox.write_file(path, data))
 
     def upload(self, source: str | Path, target: str = WORKSPACE) -> None:
         """See :meth:`agentgym.sandbox.Sandbox.upload`."""
-        _wait(self._sandbox.upload(source, target))
+        wait(self._sandbox.upload(source, target))
 
     def download(self, source: str, target: str | Path) -> None:
         """See :meth:`agentgym.sandbox.Sandbox.download`."""
-        _wait(self._sandbox.download(source, target))
+        wait(self._sandbox.download(source, target))
 
     def reset(self) -> None:
         """See :meth:`agentgym.sandbox.Sandbox.reset`."""
-        _wait(self._sandbox.reset())
+        wait(self._sandbox.reset())
 
     def close(self) -> None:
         """See :meth:`agentgym.sandbox.Sandbox.close`."""
-        _wait(self._sandbox.close())
+        wait(self._sandbox.close())
 
     def __enter__(self) -> Self:
         return self.start()
@@ -79,10 +79,11 @@ class SyncSandbox:
         self.close()
 
 
-def _wait(work: Coroutine[Any, Any, T]) -> T:
+def wait(work: Coroutine[Any, Any, T]) -> T:
+    """Run work on the loop that all synchronous boxes share, and return its result; an interrupt ends it."""
     future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
         return future.result()
     except BaseException:
-        future.cancel()  # an interrupt of the waiting thread must end the work, too
+        future.cancel()
         raise
