@@ -1,12 +1,13 @@
 """Boxes that are Docker containers.
 
-Containers share the host's kernel: they hold back a model's code, not an exploit of the kernel. Where that is not enough,
-:class:`RunscSandbox` runs the same box on gVisor's kernel.
+Containers share the host's kernel: they hold back a model's code, not an exploit of the kernel. Where that is not
+enough, :class:`RunscSandbox` runs the same box on gVisor's kernel.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from agentgym_sandboxes.docker_container import (
 from agentgym_sandboxes.docker_engine import QUICK_S, DockerError, Engine, connect, settle
 from agentgym_sandboxes.docker_exec import Calls, Ending, Program, run_program
 
+_log = logging.getLogger(__name__)
 _GRACE_S = 5.0  # after its deadline a command ends even if this process has died; after as much again, by SIGKILL
 
 
@@ -85,21 +87,52 @@ class DockerSandbox(Sandbox):
     ) -> ExecResult:
         """Run a command as the user ``grader`` (uid 10002), whom the agent can neither signal nor trace.
 
-        It can read what the agent left readable. Its own programs and files belong on stdin or in the image: what lies in
-        the box is the agent's. See :meth:`exec` for the rest.
+        It can read what the agent left readable. Its own programs and files belong on stdin or in the image: what lies
+        in the box is the agent's. See :meth:`exec` for the rest.
         """
         self._require_open()
         # No home and no setting that the agent could have written: Python would run its sitecustomize from there.
         env = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         return await self._run_as(GRADER, _make_command(command, timeout_s, cwd, env, stdin))
 
+    async def is_running(self) -> bool:
+        """Whether the daemon says that the box's container runs.
+
+        Raises:
+            SandboxLostError: The daemon does not answer.
+        """
+        if self._calls is None or self._container is None:
+            return False
+        try:
+            details = await self._calls("inspect_container", self._container.id)
+        except DockerError as error:
+            if error.status == 404:
+                return False
+            raise
+        return bool(details["State"]["Running"])
+
     async def _start(self) -> None:
         self._ends = time.monotonic() + self.spec.lease_s
         engine = Engine.acquire()
         self._calls = Calls(engine)
-        await engine.connect(self._calls.pending)
+        if await engine.connect(self._calls.pending):
+            self._spawn(self._tidy())
         self.image_id = await engine.image_id(self._calls.pending, self.spec.image)
-        self._container = await self._make()
+        try:
+            self._container = await self._make()
+        except DockerError as error:
+            if error.status == 400:  # the daemon understands, and cannot: an unknown runtime, no cgroups
+                raise SandboxUnavailableError(str(error)) from error
+            raise
+
+    async def _tidy(self) -> None:
+        """Remove what dead runs have left, in the background of this process's first box."""
+        assert self._calls is not None
+        try:
+            for line in await self._calls.engine.run(self._calls.pending, reaper.collect_garbage):
+                _log.info("removed %s", line)
+        except DockerError as error:
+            _log.warning("containers of dead runs could not be looked for: %s", error)
 
     async def _make(self) -> Container:
         assert self._calls is not None

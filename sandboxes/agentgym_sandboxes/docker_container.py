@@ -22,9 +22,9 @@ _SWEEP_S = 10.0
 _REMOVE_S = 60.0
 _PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
-# Runs as the agent's user, whose processes it ends: kill(-1) reaches all that it may signal, but not itself. A program of
-# exec has no parent in the container (parent 0): by its start, what earlier commands left running is told apart. Prints
-# how many those were, and ends with 0 only when no process of the user is left.
+# Runs as the agent's user, whose processes it ends: kill(-1) reaches all that it may signal, but not itself. A program
+# of exec has no parent in the container (parent 0): by its start, what earlier commands left running is told apart.
+# Prints how many those were, and ends with 0 only when no process of the user is left.
 SWEEP = r"""
 user=$1 main= starts=()
 look() {
@@ -78,8 +78,10 @@ class Container:
 
 
 def make_name() -> str:
-    """Return a new name for a container. It is chosen before the container is created, so that it can be removed even if
-    the answer of the daemon is lost."""
+    """Return a new name for a container.
+
+    It is chosen before the container is created, so that it can be removed even if the daemon's answer is lost.
+    """
     return f"ag-{uuid.uuid4()}"
 
 
@@ -169,24 +171,26 @@ async def sweep(call: Calls, container: Container) -> bool:
     Raises:
         DockerError: The container is gone, or not all of them can be ended.
     """
-    try:
-        argv = ["/bin/bash", "-c", SWEEP, "sweep", AGENT.partition(":")[0]]
-        program = Program(argv, AGENT, _PATH, b"", time.monotonic() + _SWEEP_S, 1 << 16)
-        ending = await run_program(call, container.id, program)
-        if ending.exit_code == 0:
-            return ending.stdout.strip() != b"0"
-    except DockerError as error:
-        if error.status in (None, 404):
-            raise
-    await _sweep_from_outside(call, container)
-    return True
+    older = await _sweep_from_inside(call, container)
+    if older is None:
+        # No process of ours can start beside the agent's, or theirs kill it.
+        await _sweep_from_outside(call, container)
+        if await _sweep_from_inside(call, container) is None:
+            raise DockerError("the agent's processes cannot be ended")
+        return True
+    return older
+
+
+async def _sweep_from_inside(call: Calls, container: Container) -> bool | None:
+    """Return what :func:`sweep` does, or ``None`` if it did not succeed."""
+    argv = ["/bin/bash", "-c", SWEEP, "sweep", AGENT.partition(":")[0]]
+    program = Program(argv, AGENT, _PATH, b"", time.monotonic() + _SWEEP_S, 1 << 16)
+    ending = await run_program(call, container.id, program)
+    return ending.stdout.strip() != b"0" if ending.exit_code == 0 else None
 
 
 async def _sweep_from_outside(call: Calls, container: Container) -> None:
-    """End the agent's processes when no process of ours can start beside them, or is killed by them.
-
-    The container is frozen, and a second one that shares nothing but its process ids sends the signal.
-    """
+    """Freeze the container, and end what is in it from a second one that shares nothing with it but process ids."""
     name = make_name()
     details = await call("inspect_container", container.id)
     host = {
@@ -212,9 +216,18 @@ async def _sweep_from_outside(call: Calls, container: Container) -> None:
             host_config=host,
         )
         await call("start", sweeper["Id"])
+        await _wait_removed(call, name)
     finally:
         await call("unpause", container.id)
         await remove_container(call, name)
+
+
+async def _wait_removed(call: Calls, name: str) -> None:
+    try:
+        await call("wait", name)
+    except DockerError as error:
+        if error.status != 404:
+            raise
 
 
 def _find_oom_counter(container_id: str, pid: int) -> Path | None:

@@ -56,8 +56,9 @@ def connect(timeout_s: float) -> Any:
 
 def ask(api: Any, method: str, *args: Any, **options: Any) -> Any:
     """Call a method of an ``APIClient``; whatever goes wrong is a :class:`DockerError`."""
-    import docker
     import urllib3
+
+    import docker
 
     try:
         return getattr(api, method)(*args, **options)
@@ -103,7 +104,7 @@ class Engine:
             client.close()
 
     async def connect(self, pending: set[Future[Any]]) -> bool:
-        """Connect to the daemon, if that was not done yet; say whether it was.
+        """Connect to the daemon; say whether that was not done before.
 
         Raises:
             SandboxUnavailableError: It does not answer.
@@ -113,9 +114,9 @@ class Engine:
     def _connect(self) -> bool:
         with self._connecting:
             if self._clients is not None:
-                return True
+                return False
             self._clients = (connect(QUICK_S), connect(SLOW_S))
-            return False
+            return True
 
     @property
     def api(self) -> Any:

@@ -1,4 +1,4 @@
-"""One command in a container: started over the daemon's API, its two streams told apart and capped while they are read."""
+"""One command in a container: started over the daemon's API, its streams told apart, and capped while they are read."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Ending:
 
 
 class Demultiplexer:
-    """Splits the daemon's frames, 8 bytes of header and a payload, into stdout and stderr, and keeps no more than a cap.
+    """Splits the daemon's frames, 8 bytes of header and a payload, into stdout and stderr, each up to a cap.
 
     The format is that of ``POST /containers/{id}/attach`` in Docker's Engine API.
     """

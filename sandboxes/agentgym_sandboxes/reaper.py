@@ -1,10 +1,10 @@
 """Who owns a container, until when, and the removal of containers whose owner is gone.
 
 Every container bears labels that name its owner and its end. It also ends by itself: its first process is
-``sleep <lease>``, and the daemon removes a container that has ended (``AutoRemove``). So nothing of ours needs to be alive
-for a killed run to leave nothing behind after its lease: a watchdog could be killed together with the run. What
-``AutoRemove`` cannot reach, containers that were created and never started, and boxes of a dead run whose lease is long,
-is removed here; each process does so once, when it starts its first container.
+``sleep <lease>``, and the daemon removes a container that has ended (``AutoRemove``). So nothing of ours needs to be
+alive for a killed run to leave nothing behind after its lease: a watchdog could be killed together with the run. What
+``AutoRemove`` cannot reach, containers that were created and never started, and boxes of a dead run whose lease is
+long, is removed here; each process does so once, when it starts its first container.
 """
 
 from __future__ import annotations
