@@ -160,7 +160,7 @@ async def _refused(what: str, work: object) -> None:
 
 async def check_reset(subject: Subject) -> str:
     """After vandalism, a reset gives the files and settings of a new box."""
-    tell = "id; umask; pwd; env | sort; find /workspace /tmp ~ -printf '%p %y %m %s %U %l\\n' | sort; cat ~/.bashrc 2>&1 || true"
+    tell = "id; umask; pwd; env; find /workspace /tmp ~ -printf '%p %y %m %s %U %l\\n' | sort; cat ~/.bashrc 2>&1; true"
     async with subject.box() as box:
         await say(box, "true")
         before = await say(box, tell)
