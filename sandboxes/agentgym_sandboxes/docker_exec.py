@@ -15,6 +15,7 @@ from agentgym_sandboxes.docker_engine import DockerError, Engine
 
 _CHUNK_BYTES = 1 << 16
 _POLL_S = (0.15, 1.0)  # first and longest pause between two questions to the daemon while a stream is silent
+_REST_S = 0.5  # what was written before the end may arrive so much later
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class _Follower:
                 # Silence: it computes, or it has ended and a child of it holds the stream open, or the daemon hangs.
                 state = await self._ask()
                 if not state["Running"]:
-                    self._drain()
+                    await self._read_rest()
                     return None if self.output.truncated else state
                 pause_s = min(2 * pause_s, longest_s)
                 continue
@@ -197,12 +198,17 @@ class _Follower:
             self.output.feed(data)
         return None
 
-    def _drain(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while data := self.stream.socket.recv(_CHUNK_BYTES):
-                self.output.feed(data)
-                if self.output.truncated:
-                    return
+    async def _read_rest(self) -> None:
+        """Read until the streams end or rest: a child that lives on may hold them open, and may write for ever."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError, OSError):  # the exit status is there already
+            async with asyncio.timeout(4 * _REST_S):
+                while not self.output.truncated:
+                    async with asyncio.timeout(_REST_S):
+                        data = await loop.sock_recv(self.stream.socket, _CHUNK_BYTES)
+                    if not data:
+                        return
+                    self.output.feed(data)
 
     async def _wait(self) -> Mapping[str, Any] | None:
         """Wait for the exit status: the end of the streams comes a moment earlier, or long before if it closed them."""
