@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import select
 import signal
 import subprocess
 import time
@@ -37,6 +38,7 @@ class HostCommand:
         output_bytes: Most bytes kept of stdout, and of stderr.
         cwd: Directory, or ``None`` for ours.
         stdin: What it can read; then it meets the end of the file.
+        pass_fds: File descriptors that it inherits.
     """
 
     argv: Sequence[str]
@@ -44,6 +46,7 @@ class HostCommand:
     output_bytes: int
     cwd: str | None = None
     stdin: bytes = b""
+    pass_fds: tuple[int, ...] = ()
 
 
 class Capture:
@@ -136,6 +139,7 @@ class HostProcess:
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
+                pass_fds=command.pass_fds,
                 start_new_session=True,
             )
         except OSError as error:
@@ -172,6 +176,14 @@ class HostProcess:
         """What it wrote to stdout and to stderr so far, both capped."""
         return self._capture.output
 
+    def has_ended(self) -> bool:
+        """Whether its main process has ended, even if the event loop has not been told yet."""
+        if self._process.returncode is not None:
+            return True
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
     async def wait(self, timeout_s: float) -> Ending:
         """Wait for the end of the main process, for too much output, or for ``timeout_s`` seconds since the start.
 
@@ -191,6 +203,14 @@ class HostProcess:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.end()
+
+    async def end(self) -> None:
+        """Kill it if it still runs, and reap it; must be called, once, where ``async with`` is not used.
+
+        Raises:
+            SandboxLostError: It hangs in the kernel.
+        """
         self.kill()
         try:
             if not await outlast(self._reaped, KILL_GRACE_S):
