@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -46,6 +48,7 @@ def connect(timeout_s: float) -> Any:
         settings = docker.utils.kwargs_from_env()
         if "tls" in settings or settings.get("base_url", "").startswith(("ssh:", "npipe:", "https:")):
             raise SandboxUnavailableError("the docker daemon must be reached over a unix socket or plain tcp")
+        _knock(re.sub(r"^(http\+)?unix:/+", "/", settings.get("base_url") or docker.constants.DEFAULT_UNIX_SOCKET))
         client = docker.APIClient(version="auto", timeout=timeout_s, num_pools=256, **settings)
     except (docker.errors.DockerException, OSError) as error:
         raise SandboxUnavailableError(f"no docker daemon answers ({error}): start one, or set DOCKER_HOST") from error
@@ -61,11 +64,20 @@ def ask(api: Any, method: str, *args: Any, **options: Any) -> Any:
     import docker
 
     try:
+        _knock(getattr(api.get_adapter(api.base_url), "socket_path", ""))
         return getattr(api, method)(*args, **options)
     except docker.errors.APIError as error:
         raise DockerError(f"{method}: {error.explanation or error}", error.status_code) from error
     except (docker.errors.DockerException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         raise DockerError(f"{method}: the docker daemon does not answer: {error}") from error
+
+
+def _knock(path: str) -> None:
+    """Raise ``OSError`` if nobody listens at a unix socket: the SDK would then leave a socket of its own unclosed."""
+    if path.startswith("/"):
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(QUICK_S)
+            door.connect(path)
 
 
 class Engine:
