@@ -33,8 +33,8 @@ def main(directory: str, arguments: list[str]) -> None:
         caller.connect(f"{directory}/launch.sock")
         try:
             profile = next(text.partition("=")[2] for text in arguments if text.startswith("--user-data-dir="))
+            command, listeners = _prepare(plan, profile)
             arguments = [text for text in arguments if not text.startswith("--user-data-dir=")]
-            command, listeners = _prepare(plan)
             report = {"profile": profile, "driver": os.getppid()}
         except OSError as error:
             command, listeners, report = [], [], {"error": str(error)}
@@ -45,16 +45,18 @@ def main(directory: str, arguments: list[str]) -> None:
             os.execv(command[0], [*command, *arguments])
 
 
-def _prepare(plan: dict[str, Any]) -> tuple[list[str], list[socket.socket]]:
+def _prepare(plan: dict[str, Any], profile: str) -> tuple[list[str], list[socket.socket]]:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if os.getuid() == 0:
+        if not plan["bwrap"]:
+            os.chown(profile, plan["uid"], plan["uid"])
         os.setgroups([])
         os.setresgid(plan["uid"], plan["uid"], plan["uid"])
         os.setresuid(plan["uid"], plan["uid"], plan["uid"])
     _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
     if plan["bwrap"]:
-        return [*_box(plan), f"--user-data-dir={plan['profile']}"], [_enter_network(plan["port"])]
-    command = [plan["chromium"], f"--user-data-dir={plan['profile']}"]
+        return [*_box(plan), "--user-data-dir=/tmp/profile"], [_enter_network(plan["port"])]
+    command = [plan["chromium"], f"--user-data-dir={profile}"]
     return (command if _has_user_namespaces() else [*command, "--no-sandbox"]), []
 
 

@@ -136,7 +136,7 @@ class ChromiumProcess:
         self._holds.clear()
         await self.gate.close()
         self._directory.cleanup()
-        if self._profile:  # Playwright's, empty; left over if its driver had to be killed
+        if self._profile:  # Playwright's; left over if its driver had to be killed
             shutil.rmtree(self._profile, ignore_errors=True)
 
     async def find_fault(self) -> str:
@@ -185,7 +185,6 @@ class ChromiumProcess:
         plan = {
             "chromium": program,
             "bwrap": find_bwrap() if self.boxed else "",
-            "profile": "/tmp/profile" if self.boxed else str(directory / "profile"),
             "uid": AGENT_UID,
             "port": BOX_PORT,
             "disk_mb": self._limits.disk_mb,
@@ -193,11 +192,6 @@ class ChromiumProcess:
         }
         (directory / "launch.json").write_text(json.dumps(plan))
         (directory / "artifacts").mkdir()
-        if not self.boxed:
-            directory.chmod(0o711)
-            (directory / "profile").mkdir(mode=0o700)
-            if os.getuid() == 0:
-                os.chown(directory / "profile", AGENT_UID, AGENT_UID)
         command = shlex.join([sys.executable, "-I", "-S", browser_launcher.__file__, str(directory)])
         (directory / "chromium").write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (directory / "chromium").chmod(0o700)
