@@ -97,6 +97,27 @@ class Stream:
         # The SDK hands over the bare socket, but what came right behind the answer's head is in a buffer before it.
         self.head = bytes(self._response.raw._fp.fp.peek())
 
+    async def receive(self, timeout_s: float) -> bytes | None:
+        """Return what comes next, nothing at the end, or ``None`` if it is silent for so long.
+
+        A deadline around ``loop.sock_recv`` would lose data: what was read in the moment of the timeout is thrown away.
+
+        Raises:
+            DockerError: The connection broke.
+        """
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self.socket, ready.set)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await ready.wait()
+            return self.socket.recv(_CHUNK_BYTES)
+        except (TimeoutError, BlockingIOError):
+            return None
+        except OSError as error:
+            raise DockerError(f"the connection to a command broke: {error}") from error
+        finally:
+            loop.remove_reader(self.socket)
+
     def close(self) -> None:
         """Close it. A second call does nothing."""
         self._response.close()
@@ -173,17 +194,15 @@ class _Follower:
 
     async def _read(self) -> Mapping[str, Any] | None:
         """Read until the main process has ended; return its state, or ``None`` at the deadline or the cap."""
-        loop, deadline = asyncio.get_running_loop(), self.program.deadline
+        deadline = self.program.deadline
         self.output.feed(self.stream.head)
         pause_s, longest_s = _POLL_S
         while not self.output.truncated:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return None
-            try:
-                async with asyncio.timeout(min(pause_s, left_s)):
-                    data = await loop.sock_recv(self.stream.socket, _CHUNK_BYTES)
-            except TimeoutError:
+            data = await self.stream.receive(min(pause_s, left_s))
+            if data is None:
                 # Silence: it computes, or it has ended and a child of it holds the stream open, or the daemon hangs.
                 state = await self._ask()
                 if not state["Running"]:
@@ -191,8 +210,6 @@ class _Follower:
                     return None if self.output.truncated else state
                 pause_s = min(2 * pause_s, longest_s)
                 continue
-            except OSError as error:
-                raise DockerError(f"the connection to a command broke: {error}") from error
             if not data:
                 return await self._wait()
             self.output.feed(data)
@@ -200,15 +217,13 @@ class _Follower:
 
     async def _read_rest(self) -> None:
         """Read until the streams end or rest: a child that lives on may hold them open, and may write for ever."""
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(TimeoutError, OSError):  # the exit status is there already
-            async with asyncio.timeout(4 * _REST_S):
-                while not self.output.truncated:
-                    async with asyncio.timeout(_REST_S):
-                        data = await loop.sock_recv(self.stream.socket, _CHUNK_BYTES)
-                    if not data:
-                        return
-                    self.output.feed(data)
+        until = time.monotonic() + 4 * _REST_S
+        with contextlib.suppress(DockerError):  # the exit status is there already
+            while not self.output.truncated and time.monotonic() < until:
+                data = await self.stream.receive(_REST_S)
+                if not data:
+                    return
+                self.output.feed(data)
 
     async def _wait(self) -> Mapping[str, Any] | None:
         """Wait for the exit status: the end of the streams comes a moment earlier, or long before if it closed them."""
