@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WORKSPACE = "/workspace"
 MAX_ARGUMENT_BYTES = 100_000  # Linux takes 128 KiB in one argument
+MAX_COMMAND_BYTES = 1_000_000  # and 2 MiB in all with the usual stack, pointers included
 MAX_TIMEOUT_S = 3600.0
 
 Outcome = Literal[
@@ -373,12 +374,14 @@ def _make_command(
     texts = [*argv, cwd, *env.keys(), *env.values()]
     if any("\0" in text for text in texts):
         raise SandboxRefusedError("a command cannot hold a NUL character")
-    encoded = [text.encode("utf-8", "surrogateescape") if _encodable(text) else None for text in texts]
-    if any(text is None for text in encoded):
-        raise SandboxRefusedError("a command cannot hold lone surrogates")
-    if any(len(text) > MAX_ARGUMENT_BYTES for text in encoded if text is not None):
+    try:
+        sizes = [len(text.encode("utf-8", "surrogateescape")) for text in texts]
+    except UnicodeEncodeError as error:
+        raise SandboxRefusedError("a command cannot hold lone surrogates") from error
+    if max(sizes) > MAX_ARGUMENT_BYTES or sum(sizes) + 8 * len(sizes) > MAX_COMMAND_BYTES:
         raise SandboxRefusedError(
-            f"a command holds at most {MAX_ARGUMENT_BYTES} bytes: write a longer script to a file and run that"
+            f"a command holds at most {MAX_ARGUMENT_BYTES} bytes in one argument and {MAX_COMMAND_BYTES} in all: "
+            "write a longer script to a file and run that"
         )
     if any("=" in key or not key for key in env):
         raise SandboxRefusedError("a name of an environment variable is not empty and holds no '='")
@@ -386,11 +389,3 @@ def _make_command(
         raise SandboxRefusedError(f"timeout_s must be a number of seconds above 0, got {timeout_s!r}")
     directory = str(PurePosixPath(WORKSPACE) / cwd)
     return Command(argv, min(float(timeout_s), MAX_TIMEOUT_S), directory, dict(env), bytes(stdin))
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-    return True
