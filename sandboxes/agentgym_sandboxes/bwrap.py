@@ -23,7 +23,7 @@ from agentgym.errors import SandboxLostError, SandboxRefusedError, SandboxUnavai
 from agentgym.sandbox import Command, ExecResult, Probe, Sandbox, SandboxSpec
 from agentgym_sandboxes.bwrap_exec import BoxProcess, KeeperLink
 from agentgym_sandboxes.bwrap_keeper import BLOCK_FD, OPTIONS_FD, PLACE, SECCOMP_FD, STATUS_FD
-from agentgym_sandboxes.cgroup import Cgroup, Counters, find_stale, make_cgroup
+from agentgym_sandboxes.cgroup import Cgroup, Counters, find_controllers, find_stale, make_cgroup
 from agentgym_sandboxes.process import Capture
 
 AGENT_UID = 10_001
@@ -38,7 +38,7 @@ _OPTIONS = (
     f"--uid {AGENT_UID} --gid {AGENT_UID} --hostname agentgym "
     f"--json-status-fd {STATUS_FD} --block-fd {BLOCK_FD} --seccomp {SECCOMP_FD} "
     f"--ro-bind {PLACE}/root / --bind {PLACE}/workspace /workspace --bind {PLACE}/tmp /tmp "
-    f"--proc /proc --dev /dev --bind {PLACE}/shm /dev/shm --remount-ro /dev"
+    f"--proc /proc --dev /dev --chmod 0555 /dev/pts --bind {PLACE}/shm /dev/shm --remount-ro /dev"
 ).split()
 _ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "HOSTNAME": "agentgym"}
 _SWITCHES = (
@@ -78,7 +78,11 @@ class BwrapSandbox(Sandbox):
         """See :meth:`agentgym.sandbox.Sandbox.probe`."""
         from agentgym_sandboxes.docker_probe import probe
 
-        return await probe(cls)
+        found = await probe(cls)
+        if "cpu" not in find_controllers():  # on a busy host, the attempt would succeed without
+            unheld = Probe("cpus", False, "there is no control group that can be written")
+            found = [unheld if one.promise == "cpus" else one for one in found]
+        return found
 
     @classmethod
     def collect_garbage(cls, *, dry_run: bool = False) -> list[str]:

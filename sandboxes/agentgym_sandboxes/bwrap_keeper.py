@@ -104,9 +104,10 @@ class Keeper:
             return
         if pid == 0:
             try:
-                self._become_bwrap(fds)
+                high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in fds]  # clear of the numbers they will have
+                self._become_bwrap(high)
             except OSError as error:
-                _answer(fds[3], f"error {error.errno} {error}")
+                _answer(high[3], f"error {error.errno} {error}")
             finally:
                 os._exit(126)
 
@@ -120,9 +121,8 @@ class Keeper:
         os.setsid()
         filter_fd = os.open(f"/proc/self/fd/{self._given['seccomp_fd']}", os.O_RDONLY)  # with an offset of its own
         stdin, stdout, stderr, status, block, options, command = fds
-        wanted = [stdin, stdout, stderr, status, block, options, filter_fd, command]
-        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in wanted]
-        for number, fd in enumerate(high):
+        filter_fd = fcntl.fcntl(filter_fd, fcntl.F_DUPFD_CLOEXEC, 64)
+        for number, fd in enumerate([stdin, stdout, stderr, status, block, options, filter_fd, command]):
             os.dup2(fd, number, inheritable=number != COMMAND_FD)
         argv = os.pread(COMMAND_FD, os.fstat(COMMAND_FD).st_size, 0).split(b"\0")
         _limit(resource.RLIMIT_CORE, 0)

@@ -117,6 +117,15 @@ def make_cgroup(limits: Limits) -> Cgroup | None:
     return Cgroup(directories, version) if directories else None
 
 
+def find_controllers() -> frozenset[str]:
+    """Return those of :data:`CONTROLLERS` that boxes of this process get, found by making a group."""
+    cgroup = make_cgroup(Limits())
+    if cgroup is None:
+        return frozenset()
+    cgroup.remove()
+    return frozenset(cgroup.directories)
+
+
 def find_stale() -> Iterator[Cgroup]:
     """Yield the groups whose owner is provably dead."""
     for _, root, version in _hierarchies():
