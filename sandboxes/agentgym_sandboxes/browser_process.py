@@ -26,7 +26,7 @@ from agentgym_sandboxes.browser_thread import within
 
 AGENT_UID = 10001  # as in our images; Chromium's uid where we are root
 LAUNCH_S = 60.0
-ALIVE_S = 3.0
+ALIVE_S = 5.0
 PLACES = ("/usr/lib/chromium/chromium-headless-shell", "/usr/lib/chromium/chromium")
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 READ_ONLY = ("/etc/fonts", "/etc/ld.so.cache", "/etc/alternatives", "/var/cache/fontconfig", "/etc/localtime")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from agentgym_sandboxes.browser import ChromiumBrowser
 
 T = TypeVar("T")
-STILL_ALIVE_S = 1.0  # a page that does nothing else answers in milliseconds
+STILL_ALIVE_S = 2.0  # a page that does nothing else answers in milliseconds
 REPLACE_S = 5.0
+NOTICE_S = 1.0
 # The scheme must be plain to see: what Chromium makes of the rest, the gate judges by the host that is called.
 ADDRESS = re.compile(r"https?://[^\s\\]+", re.IGNORECASE)
 
@@ -78,7 +80,7 @@ class ChromiumSession(BrowserSession):
         if url != "about:blank" and _find_host(url) not in self._door.hosts:
             self._watch.record("blocked", _find_host(url))
             raise SandboxRefusedError(f"{one_line(_find_host(url))} is no host of this task")
-        await self._act("goto", lambda: self._page.goto(url), self._limits.navigation_s)
+        await self._act("goto", lambda: self._goto(url), self._limits.navigation_s)
 
     async def go_back(self) -> None:
         """See :class:`agentgym.browser.BrowserSession`."""
@@ -302,6 +304,18 @@ class ChromiumSession(BrowserSession):
         self._watch.crashed.discard(old)
         if not old.is_closed():
             await within(REPLACE_S, old.close())
+
+    async def _goto(self, url: str) -> None:
+        try:
+            await self._page.goto(url)
+        except PlaywrightTimeout:
+            raise
+        except Error as error:
+            if "net::" in str(error) and "net::ERR_ABORTED" not in str(error):  # a download is aborted, without notice
+                # Chromium's notice of the failure is still to come, and would interrupt the next navigation.
+                with contextlib.suppress(PlaywrightTimeout):
+                    await self._page.wait_for_url("chrome-error:**", wait_until="commit", timeout=NOTICE_S * 1000)
+            raise
 
     async def _find_point(self, target: Target) -> tuple[float, float]:
         if not isinstance(target, str):

@@ -153,16 +153,18 @@ def test_row_41_crashed_renderer_is_replaced(
     assert "hello" in page.snapshot().text
 
 
+@pytest.mark.parametrize("who", ["main", "driver"])
 def test_row_42_killed_browser_masks_its_episodes_and_is_replaced(
-    browser: ChromiumBrowser, processes: Any, site: Any
+    browser: ChromiumBrowser, processes: Any, site: Any, who: str
 ) -> None:
     pages = [browser.open_sync() for _ in range(2)]
     old = processes.main
+    victim = getattr(processes, who)
     with ThreadPoolExecutor() as pool:
         step = pool.submit(pages[0].evaluate, "() => new Promise(() => {})")
         time.sleep(0.5)
         started = time.monotonic()
-        os.kill(old, signal.SIGKILL)
+        os.kill(victim, signal.SIGKILL)
         with pytest.raises(SandboxLostError):
             step.result()
     assert time.monotonic() - started < LIMITS.close_s
