@@ -375,7 +375,7 @@ def _make_command(
     if any("\0" in text for text in texts):
         raise SandboxRefusedError("a command cannot hold a NUL character")
     try:
-        sizes = [len(text.encode("utf-8", "surrogateescape")) for text in texts]
+        sizes = [len(text.encode()) for text in texts]
     except UnicodeEncodeError as error:
         raise SandboxRefusedError("a command cannot hold lone surrogates") from error
     if max(sizes) > MAX_ARGUMENT_BYTES or sum(sizes) + 8 * len(sizes) > MAX_COMMAND_BYTES:

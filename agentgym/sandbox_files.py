@@ -1,6 +1,7 @@
 """How files go into a box and out of it.
 
 All of it is done by programs inside the box, as the box's user: links are resolved there, and the host only sees bytes.
+A path is text; names that are no UTF-8 go in and out with their directory.
 The image needs ``sh``, GNU coreutils, ``find`` and ``tar`` in their usual places.
 """
 
@@ -111,7 +112,7 @@ async def download(box: Sandbox, source: str, target: Path) -> None:
 def _inside(path: str) -> str:
     """Return an absolute path in a box. Links and ``..`` are left to the box's kernel; a leading dash is gone."""
     try:
-        size = len(path.encode("utf-8", "surrogateescape"))
+        size = len(path.encode())
     except UnicodeEncodeError as error:
         raise SandboxRefusedError(f"{path!r} is no path: it holds lone surrogates") from error
     if not path or "\0" in path or size > 4096:

@@ -145,7 +145,7 @@ def look_around() -> Traces:
         descriptors=len(os.listdir("/proc/self/fd")),
         listeners=frozenset(_listeners()),
         mounts=frozenset(_mounts()),
-        files=frozenset(n for n in os.listdir(tempfile.gettempdir()) if not n.startswith("pytest-of-")),
+        files=frozenset(os.listdir(tempfile.gettempdir())),
         containers=frozenset(_containers()),
         groups=frozenset(_control_groups()),
     )
@@ -231,6 +231,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     """Look around before any fixture of the test. It has an empty directory of its own for temporary files."""
     if "kind" in getattr(item, "fixturenames", ()):
         warm_up()
+    item.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # pytest's own directory, before ours
     tempfile.tempdir = tempfile.mkdtemp(prefix="agentgym-hostile-")
     item.stash[_BEFORE] = look_around()
     yield

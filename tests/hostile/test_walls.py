@@ -152,21 +152,26 @@ async def test_row_20_the_host_follows_nothing(box: Sandbox, tmp_path: Path) -> 
         assert b"processor" in await box.read_file("/proc/cpuinfo")
 
 
-@pytest.mark.parametrize(
-    "name", ["new\nline", "end\n\n", "-rf", "--help", "x" * 255, "$(id)", "a'b\"c", "*", "\udcff\udcfe", "ü🙂"]
-)
+@pytest.mark.parametrize("name", ["new\nline", "end\n\n", "-rf", "--help", "x" * 255, "$(id)", "a'b\"c", "*", "ü🙂"])
 async def test_row_21_odd_names_are_literal(box: Sandbox, tmp_path: Path, name: str) -> None:
     content = os.fsencode(name) + bytes(range(256))
     await box.write_file(f"d/{name}", content)
     assert await box.read_file(f"d/{name}") == content
-    assert os.fsencode(await say(box, "cd d && printf '%s\\0' *" if "\udcff" not in name else "true")) in (
-        os.fsencode(name) + b"\0",
-        b"",
-    )
+    assert await say(box, "cd d && printf '%s\\0' *") == f"{name}\0"
     await box.download("d", tmp_path / "down")
     assert (tmp_path / "down" / name).read_bytes() == content
     await box.upload(tmp_path / "down", "again")
     await say(box, "diff -r d again")
+
+
+async def test_row_21_names_that_are_no_text(box: Sandbox, tmp_path: Path) -> None:
+    await say(box, "mkdir d; echo x >d/$'\\xff\\xfe'")
+    await box.download("d", tmp_path / "down")
+    assert (tmp_path / "down" / "\udcff\udcfe").read_text() == "x\n"
+    await box.upload(tmp_path / "down", "again")
+    await say(box, "diff -r d again")
+    with pytest.raises(SandboxRefusedError, match="surrogates"):
+        await box.read_file("d/\udcff\udcfe")
 
 
 async def test_row_21_a_name_that_is_too_long(box: Sandbox) -> None:
@@ -245,16 +250,16 @@ async def test_row_25_no_privileges(box: Sandbox) -> None:
     if numbers is None:
         pytest.skip(f"numbers of system calls are not listed here for {platform.machine()}")
     tries = {
-        "mount": "'none', '/tmp', 'tmpfs', 0, 0",
+        "mount": "$b, $b, $b, 0, 0",
         "unshare": "0x10000000",  # a user namespace
         "ptrace": "16, 1, 0, 0",  # attach to process 1
-        "bpf": '0, $b = "\\0" x 128, 128',
+        "bpf": "0, $b, 4",
         "keyctl": "0, -4, 1",
         "setns": "0, 0",
-        "init_module": "$b, 0, ''",
+        "init_module": "$b, 0, $b",
     }
     for name, arguments in tries.items():
-        program = f"$b = ''; exit(syscall({numbers[name]}, {arguments}) == -1 ? 42 : 0)"
+        program = f"$b = '/tmp'; exit(syscall({numbers[name]}, {arguments}) == -1 ? 42 : 0)"
         assert (await box.exec(["perl", "-e", program], timeout_s=20)).exit_code == 42, name
     for line in (
         "chroot / true",
@@ -282,8 +287,8 @@ async def test_row_35_reset_after_vandalism(make_box: MakeBox) -> None:
     await box.reset()
     await asyncio.sleep(0.3)
     tell = (
-        "id; pwd; umask; ulimit -a; env; find /workspace /tmp /dev ~ -printf '%p %y %m %s %u %g %l\\n' | grep -v /dev/pts; "
-        "cat /proc/[0-9]*/comm | sort"
+        "id; pwd; umask; ulimit -a; env; for p in /proc/[0-9]*; do read name <$p/comm && echo $name; done; "
+        "find /workspace /tmp /dev ~ -printf '%p %y %m %s %u %g %l\\n'"
     )
     assert await say(box, tell) == await say(fresh, tell)
     await box.write_file("works", b"x")

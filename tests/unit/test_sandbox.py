@@ -64,6 +64,7 @@ def test_an_outcome_is_one_word(flags: dict[str, Any], outcome: str) -> None:
         ("true", {"env": {"A=B": "1"}}, "environment"),
         ("true", {"env": {"": "1"}}, "environment"),
         ("echo \ud800", {}, "surrogates"),
+        (["echo", "\udcff"], {}, "surrogates"),
         ("x" * 10_000_000, {}, "script to a file"),
         (["x" * 90_000] * 12, {}, "script to a file"),
         (["x"] * 200_000, {}, "script to a file"),
