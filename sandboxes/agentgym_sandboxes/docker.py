@@ -155,7 +155,7 @@ class DockerSandbox(Sandbox):
                 return result if not lost_before else _with(result, session_lost=True)
             except asyncio.CancelledError:
                 # What was cancelled may be running still: it is ended in the background, before the next command.
-                self._sweeping = self._spawn(self._sweep())
+                self._sweeping = self._spawn(self._sweep_cancelled(user))
                 raise
             except DockerError as error:
                 raise self._mark_lost(str(error)) from error
@@ -175,12 +175,12 @@ class DockerSandbox(Sandbox):
         session_lost = False
         if not _has_begun(ending):
             # The agent's processes have taken all that a box may have: they end, and the command has its turn.
-            session_lost = await self._sweep()
+            session_lost = await self._sweep(AGENT)
             ending = await run_program(self._calls, container.id, program)
             if not ending.started:
                 raise DockerError(f"no command can start: {ending.stdout.decode(errors='replace').strip()}")
         elif ending.exit_code is None:
-            session_lost = await self._sweep()
+            session_lost = await self._sweep(user)
         return ExecResult(
             ending.exit_code,
             ending.stdout,
@@ -204,10 +204,14 @@ class DockerSandbox(Sandbox):
             raise DockerError("there is no container")
         return self._container
 
-    async def _sweep(self) -> bool:
+    async def _sweep(self, user: str) -> bool:
         assert self._calls is not None
-        await settle(self._calls.pending)
-        return await sweep(self._calls, self._require_container())
+        return await sweep(self._calls, self._require_container(), user)
+
+    async def _sweep_cancelled(self, user: str) -> bool:
+        assert self._calls is not None
+        await settle(self._calls.pending)  # the command may be about to start
+        return await self._sweep(user)
 
     async def _finish_sweep(self) -> bool:
         if self._sweeping is None:
@@ -249,8 +253,13 @@ class DockerSandbox(Sandbox):
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget)
         return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever needs its result gets the error, too; perhaps nobody does any more
 
 
 class RunscSandbox(DockerSandbox):

@@ -22,7 +22,7 @@ _SWEEP_S = 10.0
 _REMOVE_S = 60.0
 _PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
-# Runs as the agent's user, whose processes it ends: kill(-1) reaches all that it may signal, but not itself. A program
+# Runs as the user whose processes it ends: kill(-1) reaches all that it may signal, but not itself. A program
 # of exec has no parent in the container (parent 0): by its start, what earlier commands left running is told apart.
 # Prints how many those were, and ends with 0 only when no process of the user is left.
 SWEEP = r"""
@@ -165,31 +165,31 @@ async def remove_container(call: Calls, name: str) -> None:
         await asyncio.sleep(0.02)
 
 
-async def sweep(call: Calls, container: Container) -> bool:
-    """End every process of the agent; say whether some of them were left by earlier commands.
+async def sweep(call: Calls, container: Container, user: str) -> bool:
+    """End every process of a user; say whether some of them were left by earlier commands.
 
     Raises:
         DockerError: The container is gone, or not all of them can be ended.
     """
-    older = await _sweep_from_inside(call, container)
+    older = await _sweep_from_inside(call, container, user)
     if older is None:
         # No process of ours can start beside the agent's, or theirs kill it.
-        await _sweep_from_outside(call, container)
-        if await _sweep_from_inside(call, container) is None:
+        await _sweep_from_outside(call, container, user)
+        if await _sweep_from_inside(call, container, user) is None:
             raise DockerError("the agent's processes cannot be ended")
         return True
     return older
 
 
-async def _sweep_from_inside(call: Calls, container: Container) -> bool | None:
+async def _sweep_from_inside(call: Calls, container: Container, user: str) -> bool | None:
     """Return what :func:`sweep` does, or ``None`` if it did not succeed."""
-    argv = ["/bin/bash", "-c", SWEEP, "sweep", AGENT.partition(":")[0]]
-    program = Program(argv, AGENT, _PATH, b"", time.monotonic() + _SWEEP_S, 1 << 16)
+    argv = ["/bin/bash", "-c", SWEEP, "sweep", user.partition(":")[0]]
+    program = Program(argv, user, _PATH, b"", time.monotonic() + _SWEEP_S, 1 << 16)
     ending = await run_program(call, container.id, program)
     return ending.stdout.strip() != b"0" if ending.exit_code == 0 else None
 
 
-async def _sweep_from_outside(call: Calls, container: Container) -> None:
+async def _sweep_from_outside(call: Calls, container: Container, user: str) -> None:
     """Freeze the container, and end what is in it from a second one that shares nothing with it but process ids."""
     name = make_name()
     details = await call("inspect_container", container.id)
@@ -209,7 +209,7 @@ async def _sweep_from_outside(call: Calls, container: Container) -> None:
             container.image_id,
             ["-c", "kill -9 -1"],
             entrypoint=["/bin/bash"],
-            user=AGENT,
+            user=user,
             name=name,
             labels=details["Config"]["Labels"],
             network_disabled=True,
@@ -218,8 +218,10 @@ async def _sweep_from_outside(call: Calls, container: Container) -> None:
         await call("start", sweeper["Id"])
         await _wait_removed(call, name)
     finally:
-        await call("unpause", container.id)
-        await remove_container(call, name)
+        try:
+            await call("unpause", container.id)
+        finally:
+            await remove_container(call, name)
 
 
 async def _wait_removed(call: Calls, name: str) -> None:
