@@ -272,7 +272,8 @@ class ChromiumSession(BrowserSession):
                 said = f": {_first_line(error)}" if isinstance(error, PlaywrightTimeout) else ""
                 raise PageError(f"{what}: not done in {deadline_s:g} s{said}", "timed_out") from None
             except Error as error:
-                if self._page in self._watch.crashed or self._page.is_closed() or self._process.dead:
+                # "Closed" is what Playwright says of a page, a browser and a driver that ended: find out which.
+                if self._page in self._watch.crashed or "closed" in str(error) or self._page.is_closed():
                     await self._recover()
                 raise PageError(f"{what}: {_first_line(error)}") from None
 
