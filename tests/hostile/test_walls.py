@@ -13,11 +13,12 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentgym.errors import SandboxRefusedError
-from agentgym.sandbox import Limits, Sandbox
+from agentgym.sandbox import Sandbox
 
 pytestmark = pytest.mark.timeout(240)
 MakeBox = Callable[..., Awaitable[Sandbox]]
@@ -113,7 +114,7 @@ async def test_row_19_set_uid_and_owner_are_dropped(box: Sandbox, tmp_path: Path
         "truncate -s 1T d/huge || truncate -s 500M d/huge",
         "for i in $(seq 60); do : >d/$i; done",
         "head -c 90000 /dev/zero >d/big; cp d/big d/bigger",
-        'perl -MSocket -e \'socket(S, 1, 1, 0) && bind(S, pack("Sa*", 1, "d/socket"))\' || mkfifo d/socket',
+        """perl -MSocket -e 'socket(S, 1, 1, 0) && bind(S, pack("Sa*", 1, "d/socket")) or exit 1' || mkfifo d/socket""",
         "chmod 000 d",
         "p=d; for i in $(seq 150); do p=$p/d; done; mkdir -p $p",
     ],
@@ -131,17 +132,7 @@ async def test_row_20_the_host_follows_nothing(box: Sandbox, tmp_path: Path) -> 
     secret.write_text("of the host")
     secret.chmod(0o644)
     await say(box, f"ln -s {secret} link; ln -s {tmp_path} folder; mkfifo pipe; ln -s /proc/1/environ env")
-    for path in (
-        "link",
-        "folder/secret",
-        "pipe",
-        "env",
-        "/proc/1/environ",
-        "/proc/kmsg",
-        "/dev/zero",
-        "/dev/stdin",
-        str(secret),
-    ):
+    for path in ("link", "folder/secret", "pipe", "env", "/proc/kmsg", "/dev/zero", "/dev/stdin", str(secret)):
         async with asyncio.timeout(25):  # none may block
             with pytest.raises(SandboxRefusedError):
                 await box.read_file(path)
@@ -149,7 +140,7 @@ async def test_row_20_the_host_follows_nothing(box: Sandbox, tmp_path: Path) -> 
                 await box.download(path, tmp_path / "target")
     assert sorted(os.listdir(tmp_path)) == ["secret"]
     async with asyncio.timeout(25):
-        assert b"processor" in await box.read_file("/proc/cpuinfo")
+        assert b"processor" in await box.read_file("/proc/cpuinfo")  # what the box's own kernel says may be read
 
 
 @pytest.mark.parametrize("name", ["new\nline", "end\n\n", "-rf", "--help", "x" * 255, "$(id)", "a'b\"c", "*", "ü🙂"])
@@ -327,16 +318,13 @@ async def test_row_36_grading_in_a_fresh_box(make_box: MakeBox, tmp_path: Path, 
     assert (verdict.outcome == "ok") is passes, verdict
 
 
-async def test_row_36_a_grader_that_the_agent_cannot_touch(make_box: MakeBox) -> None:
-    box = await make_box()
-    grade = getattr(box, "grade", None)
-    if grade is None:
-        pytest.skip(f"{box.name} has one user; grade in a fresh box, as the test above does")
+@pytest.mark.parametrize("kind", ["docker"], indirect=True)  # the others have one user: grade in a fresh box, as above
+async def test_row_36_a_grader_that_the_agent_cannot_touch(box: Any) -> None:
     attack = "while :; do for p in /proc/[0-9]*; do kill -9 ${p#/proc/}; echo 0 >$p/fd/1; done; done"
     await box.exec(
         f"setsid bash -c '{attack}' >/dev/null 2>&1 & echo 'exit 0' >~/.bashrc; mkdir -m 777 /tmp/g", timeout_s=20
     )
-    verdict = await grade("id -u; sleep 1; exit 7", timeout_s=30)
+    verdict = await box.grade("id -u; sleep 1; exit 7", timeout_s=30)
     assert (verdict.exit_code, verdict.stdout) == (7, b"10002\n")
 
 
@@ -383,4 +371,3 @@ def test_what_a_kind_cannot_promise_is_declared_and_shown(
     shown = capsys.readouterr().out
     for promise, reason in kind.exceptions.items():
         assert f"  {promise}: cannot promise. {reason[:40]}" in shown
-    assert Limits().processes > 0
