@@ -213,7 +213,9 @@ def _containers() -> list[str]:
 
 def _control_groups() -> list[str]:
     """Control groups of bwrap boxes of this process, whose names hold its id."""
-    return [str(path) for path in Path("/sys/fs/cgroup").glob("**/agentgym*") if str(os.getpid()) in path.name]
+    # At the root of each hierarchy; further down, daemons remove directories while we look.
+    found = [path for pattern in ("agentgym*", "*/agentgym*") for path in Path("/sys/fs/cgroup").glob(pattern)]
+    return [str(path) for path in found if f":{os.getpid()}:" in path.name]
 
 
 def _read(path: str) -> str:
