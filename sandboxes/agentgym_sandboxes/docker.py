@@ -155,7 +155,7 @@ class DockerSandbox(Sandbox):
                 return result if not lost_before else _with(result, session_lost=True)
             except asyncio.CancelledError:
                 # What was cancelled may be running still: it is ended in the background, before the next command.
-                self._sweeping = self._spawn(self._sweep_cancelled(user))
+                self._sweeping = self._spawn(self._sweep_cancelled(user, self._sweeping))
                 raise
             except DockerError as error:
                 raise self._mark_lost(str(error)) from error
@@ -206,12 +206,15 @@ class DockerSandbox(Sandbox):
 
     async def _sweep(self, user: str) -> bool:
         assert self._calls is not None
-        return await sweep(self._calls, self._require_container(), user)
+        # To its end, whoever is cancelled: half a sweep may leave the container frozen.
+        self._sweeping = self._spawn(sweep(self._calls, self._require_container(), user))
+        return await self._finish_sweep()
 
-    async def _sweep_cancelled(self, user: str) -> bool:
+    async def _sweep_cancelled(self, user: str, former: asyncio.Task[bool] | None) -> bool:
         assert self._calls is not None
+        lost = former is not None and await former
         await settle(self._calls.pending)  # the command may be about to start
-        return await self._sweep(user)
+        return await sweep(self._calls, self._require_container(), user) or lost
 
     async def _finish_sweep(self) -> bool:
         if self._sweeping is None:
