@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agentgym.errors import SandboxUnavailableError, UsageError
+from agentgym.errors import SandboxUnavailableError, UnknownNameError, UsageError
 from agentgym.registry import SANDBOXES_GROUP, list_names, load_named
 from agentgym.sandbox import Probe, Sandbox, SandboxSpec
 from agentgym.sandbox_promises import PROMISES
@@ -65,7 +65,7 @@ def make_sandbox(name: str = AUTO, spec: SandboxSpec | None = None, **kwargs: An
     """Make a sandbox; ``async with`` starts it.
 
     ``auto`` takes the strongest kind whose probes all hold on this host. They run once in a process, at the first such
-    call, which blocks until they are done; a kind of strength 0, such as ``local``, is never taken.
+    call, which blocks for some seconds until they are done; a kind of strength 0, such as ``local``, is never taken.
 
     Args:
         name: ``auto``, or a name that `agentgym probe` lists.
@@ -108,15 +108,18 @@ def choose_kind(found: Sequence[ProbedKind]) -> type[Sandbox]:
 
 @functools.cache
 def probe_installed() -> tuple[ProbedKind, ...]:
-    """Probe every kind that is installed, once in a process; also where an event loop runs already."""
+    """Probe the kinds that are installed, strongest first, until one is fit; once in a process, in a loop or not."""
     found: list[ProbedKind] = []
 
-    def probe() -> None:
-        found.extend(asyncio.run(probe_kinds(list_names(SANDBOXES_GROUP))))
+    async def probe() -> None:
+        kinds = [_load_kind(name) for name in list_names(SANDBOXES_GROUP)]
+        for kind in sorted(kinds, key=lambda kind: kind.kind.strength if kind.kind else 0, reverse=True):
+            found.append(await _probe_kind(kind))
+            if found[-1].choosable:
+                return
 
-    thread = threading.Thread(target=probe, name="agentgym-probe")
-    thread.start()
-    thread.join()
+    with ThreadPoolExecutor(1, "agentgym-probe") as thread:
+        thread.submit(asyncio.run, probe()).result()
     return tuple(found)
 
 
@@ -126,16 +129,22 @@ async def probe_kinds(names: Sequence[str]) -> list[ProbedKind]:
     Raises:
         UnknownNameError: One is not registered.
     """
-    return [await _probe_kind(name) for name in names]
+    return [await _probe_kind(_load_kind(name)) for name in names]
 
 
-async def _probe_kind(name: str) -> ProbedKind:
+def _load_kind(name: str) -> ProbedKind:
     try:
-        kind: type[Sandbox] = load_named(SANDBOXES_GROUP, "sandbox", name)
-    except UsageError as error:
-        if name not in list_names(SANDBOXES_GROUP):
-            raise
-        return ProbedKind(name, error=str(error))
+        return ProbedKind(name, load_named(SANDBOXES_GROUP, "sandbox", name))
+    except UnknownNameError:
+        raise
+    except Exception as error:  # a stranger's code: whatever it raises must not stop the others
+        return ProbedKind(name, error=str(error) if isinstance(error, UsageError) else f"it is broken: {error!r}")
+
+
+async def _probe_kind(found: ProbedKind) -> ProbedKind:
+    name, kind = found.name, found.kind
+    if kind is None:
+        return found
     try:
         probes = tuple(await asyncio.wait_for(kind.probe(), _PROBE_S))
     except Exception as error:  # a stranger's code: that it raised is what was found

@@ -122,13 +122,13 @@ async def _exceed_memory(box: Box) -> str:
 
 
 async def _exceed_cpus(box: Box) -> str:
-    script = "for n in 1 2; do timeout 2 bash -c 'while :; do :; done' & done; wait; times | tail -n 1"
+    script = "for n in 1 2; do timeout 2 bash -c 'while :; do :; done' & done; wait; times >t; tail -n 1 t"
     started = time.monotonic()
     result = await box.exec(script, timeout_s=_COMMAND_S)
     elapsed_s = time.monotonic() - started
     spent = [float(minutes) * 60 + float(seconds[:-1]) for minutes, _, seconds in _split_times(result.stdout)]
     share = sum(spent) / elapsed_s
-    return "" if spent and share < 1.2 * _LIMITS.cpus else f"{share:.2f} cores used"
+    return "" if 0 < share < 1.2 * _LIMITS.cpus else f"{share:.2f} cores used"
 
 
 def _split_times(output: bytes) -> list[tuple[str, str, str]]:

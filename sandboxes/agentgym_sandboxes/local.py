@@ -42,6 +42,7 @@ class LocalSandbox(Sandbox):
     exceptions: ClassVar[Mapping[str, str]] = {
         "deadline": _ESCAPE,
         "background": _ESCAPE,
+        "zombies": "they are left to the host's first process, and in a container that may reap none",
         "no network": _HOST,
         "no capabilities": _HOST,
         "no host files": _HOST,

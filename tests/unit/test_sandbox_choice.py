@@ -64,11 +64,12 @@ def kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
     names: list[str] = ["Good", "Honest", "Weak", "Unsafe", "Crash", "Strange", "Absent"]
     module = f"kinds_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{module}.py").write_text(KINDS)
+    (tmp_path / "broken_kind.py").write_text("raise RuntimeError('half written')")
     info = tmp_path / "kinds-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kinds\nVersion: 1\n")
     entries = [f"{name.lower()} = {module if name != 'Absent' else 'missing_module'}:{name}" for name in names]
-    (info / "entry_points.txt").write_text("\n".join(["[tests.sandboxes]", *entries]))
+    (info / "entry_points.txt").write_text("\n".join(["[tests.sandboxes]", *entries, "broken = broken_kind:Kind"]))
     monkeypatch.syspath_prepend(str(tmp_path))
     for where in ("agentgym.sandbox_choice", "agentgym.cli.sandbox"):
         monkeypatch.setattr(f"{where}.SANDBOXES_GROUP", "tests.sandboxes")
@@ -89,11 +90,11 @@ def test_auto_takes_the_strongest_that_keeps_its_promises(kinds: list[str]) -> N
 async def test_auto_probes_once_and_where_a_loop_runs(kinds: list[str]) -> None:
     first, second = make_sandbox("auto"), make_sandbox("auto")
     assert type(first) is type(second)
-    assert sorted(type(first).probed) == ["good", "honest", "strange", "unsafe", "weak"]  # type: ignore[attr-defined]
+    assert sorted(type(first).probed) == ["honest", "strange", "weak"]  # type: ignore[attr-defined]
 
 
 def test_auto_says_for_each_kind_why_not(kinds: list[str]) -> None:
-    kinds[:] = ["Weak", "Crash", "Strange", "Absent", "Unsafe"]
+    kinds[:] = ["Weak", "Crash", "Strange", "Absent", "Unsafe", "Broken"]
     with pytest.raises(SandboxUnavailableError) as caught:
         make_sandbox()
     text = str(caught.value)
@@ -101,6 +102,7 @@ def test_auto_says_for_each_kind_why_not(kinds: list[str]) -> None:
     assert "crash: its probe failed: RuntimeError: half installed." in text
     assert "strange: it probes ['is nice']" in text
     assert "absent: sandbox 'absent' needs a package that is not installed: No module named 'missing_module'." in text
+    assert "broken: it is broken: RuntimeError('half written')" in text
     assert "apt-get install" in text
 
 
