@@ -169,6 +169,8 @@ def _orphans_in_boxes() -> list[str]:
             line = _line_of_parents(int(entry.name))
         except (OSError, ValueError, IndexError):  # it has just ended
             continue
+        if not _read(str(entry / "cmdline")):  # it is dead, and its parent, somebody else's, has not yet asked
+            continue
         contained = any(name.startswith("containerd-shim") for name in line.values())
         if os.getpid() in line or (len(line) < 4 and not contained):
             found.append(f"{entry.name} {_read(str(entry / 'cmdline'))[:200]}")
