@@ -1,7 +1,8 @@
-"""Conformance tests that ship with the package, for authors of packs.
+"""Conformance tests that ship with the package, for authors of packs and of sandboxes.
 
 ``check_env("agentgym/MyEnv-v0")`` plays an environment for real and says, check by check, whether it keeps the
-contract of :class:`agentgym.env.AgentEnv`. ``agentgym check ENV_ID`` prints the same as a table.
+contract of :class:`agentgym.env.AgentEnv`. ``agentgym check ENV_ID`` prints the same as a table. ``check_sandbox``
+does it for a kind of sandbox.
 """
 
 from __future__ import annotations
@@ -22,29 +23,16 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env as check_gymnasium_contract
 
 from agentgym.actions import Move
+from agentgym.check_result import CheckError, CheckResult, require
+from agentgym.checks_sandbox import check_sandbox
 from agentgym.env import AgentEnv
-from agentgym.errors import AgentGymError, ResetNeededError
+from agentgym.errors import ResetNeededError
 from agentgym.registry import make
+
+__all__ = ["CheckError", "CheckResult", "check_env", "check_sandbox", "episode_digest"]
 
 _INFO_KEYS = ("task", "reward_terms", "invalid_action", "executable", "state_key", "privileged")
 _BAD_ACTIONS = ("", "\n\n", "no such command", "{", "a" * 10_000_000, "\ud800", "\x00\x1b[2J", "<action>", "🙂" * 99)
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What one check found.
-
-    Attributes:
-        name: Name of the check.
-        passed: Whether the environment keeps this part of the contract.
-        detail: Figures if it passed, what to mend if not.
-        duration_s: Seconds that the check took.
-    """
-
-    name: str
-    passed: bool
-    detail: str
-    duration_s: float
 
 
 @dataclass(frozen=True)
@@ -71,15 +59,6 @@ class Probe:
         return env
 
 
-class CheckError(AgentGymError):
-    """The environment breaks the contract; the message says where."""
-
-
-def _require(condition: object, message: str) -> None:
-    if not condition:
-        raise CheckError(message)
-
-
 def check_gymnasium(probe: Probe) -> str:
     """Gymnasium's own ``check_env`` passes."""
     with warnings.catch_warnings():
@@ -92,18 +71,18 @@ def check_info(probe: Probe) -> str:
     """Every step's ``info`` has the contract's keys and the reward is the sum of its terms."""
     env = probe.make()
     _, info = env.reset(seed=0)
-    _require("system_prompt" in info and "tools" in info, "reset's info lacks 'system_prompt' or 'tools'")
+    require("system_prompt" in info and "tools" in info, "reset's info lacks 'system_prompt' or 'tools'")
     steps = 0
     for action in _random_actions(env, seed=0):
         observation, reward, terminated, truncated, info = env.step(action)
         steps += 1
         missing = [key for key in _INFO_KEYS if key not in info]
-        _require(not missing, f"info of step {steps} lacks {missing}")
-        _require(env.observation_space.contains(observation), f"observation of step {steps} is not in the space")
+        require(not missing, f"info of step {steps} lacks {missing}")
+        require(env.observation_space.contains(observation), f"observation of step {steps} is not in the space")
         total = sum(info["reward_terms"].values())
-        _require(abs(total - reward) < 1e-9, f"step {steps}: reward {reward} is not the sum of its terms {total}")
+        require(abs(total - reward) < 1e-9, f"step {steps}: reward {reward} is not the sum of its terms {total}")
         if terminated or truncated:
-            _require(isinstance(info.get("success"), bool), "the last step's info lacks a bool 'success'")
+            require(isinstance(info.get("success"), bool), "the last step's info lacks a bool 'success'")
             break
     try:
         env.step("again")
@@ -126,10 +105,10 @@ def check_determinism(probe: Probe) -> str:
             timeout=600,
             check=False,
         )
-        _require(there.returncode == 0, f"the other process failed: {there.stderr[-600:]}")
+        require(there.returncode == 0, f"the other process failed: {there.stderr[-600:]}")
         digests = json.loads(there.stdout.strip().splitlines()[-1])
         differing = [seed for seed, ours, theirs in zip(seeds, here, digests, strict=True) if ours != theirs]
-        _require(not differing, f"seeds {differing} played differently in a process with PYTHONHASHSEED={hash_seed}")
+        require(not differing, f"seeds {differing} played differently in a process with PYTHONHASHSEED={hash_seed}")
     return f"{len(seeds)} seeds identical in two other processes"
 
 
@@ -144,8 +123,8 @@ def check_expert(probe: Probe) -> str:
             played += 1
             if not result.solved or abs(result.episode_return - 1.0) > 1e-6:
                 failures.append(f"{task.id} (return {result.episode_return:.3g}: {result.detail})")
-    _require(played, "no split has any task")
-    _require(not failures, f"the expert failed {len(failures)} of {played} tasks: {'; '.join(failures[:3])}")
+    require(played, "no split has any task")
+    require(not failures, f"the expert failed {len(failures)} of {played} tasks: {'; '.join(failures[:3])}")
     return f"{played} tasks over {len(env.splits)} splits, return 1 on each"
 
 
@@ -161,7 +140,7 @@ def check_random(probe: Probe) -> str:
                 wins += bool(info["success"])
                 break
     rate = wins / probe.episodes
-    _require(rate <= probe.random_ceiling, f"random play won {rate:.0%}, more than {probe.random_ceiling:.0%}")
+    require(rate <= probe.random_ceiling, f"random play won {rate:.0%}, more than {probe.random_ceiling:.0%}")
     return f"random play won {wins} of {probe.episodes}"
 
 
@@ -175,9 +154,9 @@ def check_bad_actions(probe: Probe) -> str:
             observation, _, terminated, truncated, info = env.step(action)
         except Exception as error:  # whatever the pack raised is the finding
             raise CheckError(f"action {shown} raised {type(error).__name__}: {error}") from error
-        _require(env.observation_space.contains(observation), f"action {shown} got an observation outside the space")
+        require(env.observation_space.contains(observation), f"action {shown} got an observation outside the space")
         harmless = info["invalid_action"] or not info["executable"]
-        _require(harmless, f"action {shown} is neither flagged invalid nor as not executable")
+        require(harmless, f"action {shown} is neither flagged invalid nor as not executable")
         if terminated or truncated:
             env.reset(seed=0)
     return f"{len(_BAD_ACTIONS)} malformed, huge and hostile actions were answered"
@@ -192,7 +171,7 @@ def check_privileged(probe: Probe) -> str:
         shown = f"{info['system_prompt']}\n{_as_text(observation)}"
         for fact in _text_leaves(info["privileged"]):
             leaves += 1
-            _require(fact not in shown, f"seed {seed}: privileged fact {fact!r} is in the prompt")
+            require(fact not in shown, f"seed {seed}: privileged fact {fact!r} is in the prompt")
     return f"{leaves} privileged facts, none in a prompt"
 
 
@@ -203,9 +182,9 @@ def check_splits(probe: Probe) -> str:
     for split in env.splits:
         tasks = env.task_set(split)
         for task in islice(tasks, 50):
-            _require(task.split == split, f"task {task.id} of split {split} says that its split is {task.split}")
-            _require(task.id not in seen, f"task {task.id} is in both {seen.get(task.id)} and {split}")
-            _require(tasks.get(task.id).id == task.id, f"task_set({split!r}).get({task.id!r}) found another task")
+            require(task.split == split, f"task {task.id} of split {split} says that its split is {task.split}")
+            require(task.id not in seen, f"task {task.id} is in both {seen.get(task.id)} and {split}")
+            require(tasks.get(task.id).id == task.id, f"task_set({split!r}).get({task.id!r}) found another task")
             seen[task.id] = split
     return f"{len(seen)} tasks in {len(env.splits)} disjoint splits"
 

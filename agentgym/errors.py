@@ -7,14 +7,18 @@
     │   ├── UnknownNameError       an environment, split, task, policy, recipe key that does not exist
     │   ├── RecipeError            a training recipe that cannot be run
     │   ├── ModelError             a model directory or checkpoint that cannot be loaded
-    │   └── TrajectoryFileError    a trajectory file that cannot be read
+    │   ├── TrajectoryFileError    a trajectory file that cannot be read
+    │   └── SandboxUnavailableError  this host cannot run such a sandbox; the message says what to install
     ├── ResetNeededError           step() before reset() or after the end
     ├── ActionParseError           what the model said is no move; becomes an observation, never escapes step()
+    ├── SandboxRefusedError        a sandbox does not do what was asked (path, size, type); an observation for the agent
+    ├── PageError                  a page did not do what was asked (hang, crash, nothing to click); an observation
     ├── ContextLimitError          the dialogue no longer fits the model's context; the episode is truncated
     ├── OffPolicyError             the sampler's weights are not the trainer's; training stops
     ├── DivergenceError            a loss or gradient is not finite; training stops
     └── InfrastructureError        our fault (worker gone, engine dead); the episode is masked, never scored 0
-        └── InvalidRewardError     an environment paid NaN or infinity
+        ├── InvalidRewardError     an environment paid NaN or infinity
+        └── SandboxLostError       the box is gone: daemon dead, lease over, reset failed
 
 A bad rollout is data, not a crash: only ``InfrastructureError`` masks an episode, everything else that an
 agent can cause is an observation.
@@ -24,6 +28,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
 
 import gymnasium
 
@@ -71,12 +76,33 @@ class TrajectoryFileError(UsageError):
     """A trajectory file that cannot be read."""
 
 
+class SandboxUnavailableError(UsageError):
+    """This host cannot run such a sandbox."""
+
+
+class SandboxRefusedError(AgentGymError):
+    """A sandbox refuses what was asked, before anything happened; outcome ``refused``."""
+
+
 class ResetNeededError(AgentGymError, gymnasium.error.ResetNeeded):
     """``step`` was called before ``reset`` or after the end of the episode."""
 
 
 class ActionParseError(AgentGymError):
     """What the model said is no move; the message is shown to it as the observation."""
+
+
+class PageError(AgentGymError):
+    """A page did not let an action be done; the message is safe to show to an agent.
+
+    Args:
+        message: What was tried and what became of it.
+        outcome: ``failed`` or, at a deadline, ``timed_out``.
+    """
+
+    def __init__(self, message: str, outcome: Literal["failed", "timed_out"] = "failed") -> None:
+        super().__init__(message)
+        self.outcome = outcome
 
 
 class ContextLimitError(AgentGymError):
@@ -97,3 +123,7 @@ class InfrastructureError(AgentGymError):
 
 class InvalidRewardError(InfrastructureError):
     """An environment paid a reward that is not a finite number."""
+
+
+class SandboxLostError(InfrastructureError):
+    """The box is gone or cannot be trusted any more; outcome ``sandbox_lost``."""

@@ -24,9 +24,11 @@ def add_verb(
     )
 
 
-def add_env_arguments(parser: argparse.ArgumentParser) -> None:
+def add_env_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add what names and makes an environment."""
-    parser.add_argument("env_id", metavar="ENV_ID", help="an id that `agentgym packs` lists")
+    parser.add_argument(
+        "env_id", metavar="ENV_ID", nargs=None if required else "?", help="an id that `agentgym packs` lists"
+    )
     parser.add_argument(
         "--env-arg",
         action="append",

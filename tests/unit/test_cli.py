@@ -47,7 +47,9 @@ def test_help_loads_no_engine() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("verb", ["packs", "policies", "check", "run", "eval", "train", "report", "show"])
+@pytest.mark.parametrize(
+    "verb", ["packs", "policies", "check", "run", "eval", "train", "report", "show", "probe", "gc"]
+)
 def test_every_verb_has_an_example_that_parses(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([verb, "--help"])

@@ -1,0 +1,277 @@
+"""The parent's side of a bubblewrap box: its keeper, and one command in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from agentgym.errors import SandboxLostError, SandboxUnavailableError
+from agentgym_sandboxes.bwrap_keeper import KEEPER_SCRIPT
+from agentgym_sandboxes.process import KILL_GRACE_S, Capture, Ending, HostCommand, HostProcess, outlast
+from agentgym_sandboxes.seccomp import make_filter
+
+ANSWER_S = 20.0
+"""A keeper answers within milliseconds; later than this, the host is beyond use."""
+
+
+class KeeperLink:
+    """A running keeper.
+
+    Args:
+        settings: What :mod:`agentgym_sandboxes.bwrap_keeper` is told.
+
+    Raises:
+        SandboxLostError: It could not be started.
+    """
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, open(os.memfd_create("agentgym-seccomp"), "w+b", buffering=0) as program:
+            program.write(make_filter())
+            given = {**settings, "channel_fd": str(theirs.fileno()), "seccomp_fd": str(program.fileno())}
+            argv = [sys.executable, "-I", "-S", KEEPER_SCRIPT, *(f"{key}={value}" for key, value in given.items())]
+            try:
+                self._process = HostProcess(
+                    HostCommand(argv, {}, output_bytes=65_536, pass_fds=(theirs.fileno(), program.fileno()))
+                )
+            except BaseException:
+                self._channel.close()
+                raise
+        self._channel.setblocking(False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return not self._process.has_ended()
+
+    async def wait_until_ready(self) -> None:
+        """Wait until the box can be used.
+
+        Raises:
+            SandboxUnavailableError: This host does not let it.
+            SandboxLostError: It ended, or is silent.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                said = await asyncio.get_running_loop().sock_recv(self._channel, 4096)
+        except (TimeoutError, OSError) as error:
+            raise SandboxLostError("the keeper of a bubblewrap box does not answer") from error
+        if said != b"ready":
+            why = said.decode(errors="replace") or self._process.output[1][-1000:].decode(errors="replace")
+            raise SandboxUnavailableError(f"bubblewrap: {why.removeprefix('error ')}")
+
+    def send(self, request: bytes, fds: Sequence[int]) -> None:
+        """Send a request with file descriptors.
+
+        Raises:
+            SandboxLostError: Nobody takes it.
+        """
+        try:
+            socket.send_fds(self._channel, [request], list(fds))
+        except OSError as error:
+            raise SandboxLostError(f"the keeper of a bubblewrap box is gone: {error}") from error
+
+    async def reset(self) -> None:
+        """Let it replace what commands could write.
+
+        Raises:
+            SandboxLostError: It could not.
+        """
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            self.send(b"reset", [theirs.fileno()])
+            theirs.close()
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    said = await loop.sock_recv(ours, 4096)
+            except (TimeoutError, OSError) as error:
+                raise SandboxLostError("the keeper of a bubblewrap box does not answer") from error
+        if said != b"done\n":
+            raise SandboxLostError(f"bubblewrap box: {said.decode(errors='replace') or 'its keeper is gone'}")
+
+    async def end(self) -> None:
+        """End it, and with it all that it keeps."""
+        self._channel.close()
+        await self._process.end()
+
+
+class BoxProcess:
+    """One command in a box; leaving ``async with`` ends its whole tree.
+
+    bwrap says on a pipe of its own, which the command does not have, the id of the box's first process and later the
+    exit status. Until we have a handle on that first process, and have set its limits, the command does not begin.
+
+    Args:
+        link: The box's keeper.
+        options: Options of bwrap.
+        argv: The command, with the path of bwrap and what stands before the command.
+        capture: The streams; closed at the end.
+        on_birth: Called with the id of the first process before the command begins.
+    """
+
+    def __init__(
+        self,
+        link: KeeperLink,
+        options: Sequence[str],
+        argv: Sequence[str],
+        capture: Capture,
+        on_birth: Callable[[int], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.exit_code: int | None = None
+        self.error: tuple[int, str] | None = None
+        self.born = False
+        self.abandoned = False
+        self._capture, self._on_birth = capture, on_birth
+        self._known: asyncio.Future[None] = self._loop.create_future()  # the first process is known, or never will be
+        self._monitor_ended: asyncio.Future[None] = self._loop.create_future()
+        self._tree_ended: asyncio.Future[None] = self._loop.create_future()
+        self._said = b""
+        self._pidfd = -1
+        with contextlib.ExitStack() as stack, contextlib.ExitStack() as ours:
+            try:
+                self._status, status = self._pipe(ours, stack)
+                block, self._release = self._pipe(stack, ours)
+                words = [_share(stack, options, end=b"\0"), _share(stack, argv, end=b"")]
+                link.send(b"run", [*capture.child_fds, status, block, *words])
+            except OSError as error:
+                capture.close()
+                raise SandboxLostError(f"no file descriptors for a command: {error}") from error
+            except SandboxLostError:
+                capture.close()
+                raise
+            ours.pop_all()
+        capture.hand_over()
+        os.set_blocking(self._status, False)
+        self._loop.add_reader(self._status, self._read_status)
+
+    @property
+    def output(self) -> tuple[bytes, bytes]:
+        """What it wrote to stdout and to stderr so far, both capped."""
+        return self._capture.output
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds since its start."""
+        return self._capture.duration_s
+
+    async def wait(self, timeout_s: float) -> Ending:
+        """See :meth:`agentgym_sandboxes.process.Capture.wait`."""
+        return await self._capture.wait(timeout_s)
+
+    def kill(self) -> None:
+        """Kill the first process of the box, and so all of them; nothing that a command did to it can prevent that."""
+        if self._pidfd >= 0 and not self._tree_ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Not before bwrap has said who its first process is: it would go on without us.
+        cancelled: asyncio.CancelledError | None = None
+        ended = True
+        try:
+            for future in (self._known, self._tree_ended, self._monitor_ended):
+                self.kill()
+                try:
+                    ended = await outlast(future, KILL_GRACE_S) and ended
+                except asyncio.CancelledError as again:
+                    cancelled = again
+        finally:
+            self._loop.remove_reader(self._status)
+            self._drop_pidfd()
+            for fd in (self._status, self._release):
+                os.close(fd)
+            self._capture.close()
+        if cancelled is not None:
+            raise cancelled
+        if not ended:
+            raise SandboxLostError("a command in a bubblewrap box does not end although it was killed")
+
+    @staticmethod
+    def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        reader.callback(os.close, read_end)
+        writer.callback(os.close, write_end)
+        return read_end, write_end
+
+    def _read_status(self) -> None:
+        data = os.read(self._status, 65_536)
+        if not data:
+            self._loop.remove_reader(self._status)
+            self._note_end()
+            return
+        self._said += data
+        *lines, self._said = self._said.split(b"\n")
+        for line in lines:
+            if line.startswith(b"error "):
+                _, number, text = line.decode(errors="replace").split(" ", 2)
+                self.error = (int(number), text)
+            elif "child-pid" in (said := json.loads(line)):
+                self._note_birth(said["child-pid"])
+            elif "exit-code" in said:
+                self.exit_code = said["exit-code"]
+
+    def _note_birth(self, pid: int) -> None:
+        try:
+            self._pidfd = os.pidfd_open(pid)  # its own: it waits for us, so its number cannot have been freed
+            self._on_birth(pid)
+        except OSError as error:  # ended already, with its keeper
+            self.error = (error.errno or 0, str(error))
+        else:
+            self.born = True
+        if self._pidfd >= 0:
+            self._loop.add_reader(self._pidfd, self._note_tree_end)
+        if self.born:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._release, b"x")
+        _finish(self._known)
+
+    def _note_tree_end(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        _finish(self._tree_ended)
+
+    def _note_end(self) -> None:
+        self.kill()
+        _finish(self._known)
+        if self._pidfd < 0:
+            _finish(self._tree_ended)
+        _finish(self._monitor_ended)
+        self._capture.finish()
+        self._capture.settle("exited")
+
+    def _drop_pidfd(self) -> None:
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _share(stack: contextlib.ExitStack, words: Sequence[str], *, end: bytes) -> int:
+    """Return a descriptor of a file in memory with these words: other users of the host cannot see them there."""
+    fd = os.memfd_create("agentgym-command")
+    stack.callback(os.close, fd)
+    data = b"\0".join(os.fsencode(word) for word in words) + end
+    with open(fd, "wb", buffering=0, closefd=False) as file:
+        file.write(data)
+        file.seek(0)
+    return fd
