@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml $(wildcard environments/*/pyproject.toml) scripts/i
 	touch $(INSTALLED)
 
 $(TESTED): $(INSTALLED)
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e ".[docker,browser,wandb]"
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e ".[docker,bwrap,browser,wandb]"
 	touch $(TESTED)
 
 install: $(INSTALLED)  ## make .venv with everything that the other targets need
@@ -29,7 +29,7 @@ demo: $(INSTALLED)  ## train a tiny model on the household with GRPO and write t
 test: $(TESTED)  ## run every test
 	$(BIN)/python -m pytest
 
-check: $(INSTALLED)  ## format, lint and types, as CI runs them
+check: $(TESTED)  ## format, lint and types, as CI runs them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy agentgym policies/agentgym_policies sandboxes/agentgym_sandboxes $(PACKS)

@@ -8,6 +8,8 @@ from agentgym.env import AgentEnv, Opening, Transition
 from agentgym.errors import AgentGymError, InfrastructureError, UsageError
 from agentgym.policy import Completion, Dialogue, Message, Policy, SamplingParams
 from agentgym.registry import Pack, load_packs, make, make_policy, make_vec
+from agentgym.sandbox import ExecResult, Limits, Sandbox, SandboxSpec
+from agentgym.sandbox_choice import make_sandbox
 from agentgym.spaces import UnicodeText
 from agentgym.task import Task, TaskSet, Validation
 from agentgym.trajectory import Trajectory, Turn, read_trajectories, write_trajectories
@@ -19,13 +21,17 @@ __all__ = [
     "AgentGymError",
     "Completion",
     "Dialogue",
+    "ExecResult",
     "InfrastructureError",
+    "Limits",
     "Message",
     "Move",
     "Opening",
     "Pack",
     "Policy",
     "SamplingParams",
+    "Sandbox",
+    "SandboxSpec",
     "Task",
     "TaskSet",
     "Trajectory",
@@ -37,6 +43,7 @@ __all__ = [
     "load_packs",
     "make",
     "make_policy",
+    "make_sandbox",
     "make_vec",
     "read_trajectories",
     "write_trajectories",
