@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ class VllmPolicy:
         temperature: 0 is greedy.
         top_p: Nucleus mass.
         max_tokens: Most tokens per turn.
-        **engine_options: Fields of :class:`agentgym.train.engine.EngineConfig`.
+        **engine_options: Fields of :class:`agentgym.train.engine.EngineConfig`; its context is at most the model's own.
 
     Raises:
         ModelError: The model cannot be loaded.
@@ -59,6 +61,8 @@ class VllmPolicy:
             if engine is None:
                 from agentgym.train.engine import EngineConfig, VllmEngine
 
+                window = json.loads((path / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
+                engine_options.setdefault("max_model_len", min(EngineConfig.max_model_len, window or math.inf))
                 engine = VllmEngine(EngineConfig(str(path), **engine_options))
         self.engine = engine
         self.renderer = renderer
