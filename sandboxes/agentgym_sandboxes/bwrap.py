@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import os
 import platform
 import re
@@ -105,6 +106,7 @@ class BwrapSandbox(Sandbox):
     async def _start(self) -> None:
         self._bwrap, tool = find_bwrap()
         limits = self.spec.limits
+        _tidy()
         self._cgroup = make_cgroup(limits)
         members = self._cgroup.member_files if self._cgroup else []
         self._link = KeeperLink(
@@ -216,6 +218,14 @@ class BwrapSandbox(Sandbox):
         if after.refused_forks > before.refused_forks:  # another command of this box uses up its processes
             return 126
         raise self._mark_lost(said.strip() or (process.error[1] if process.error else "bwrap ended without a word"))
+
+
+@functools.cache
+def _tidy() -> None:
+    """Remove what dead runs have left, once in a process; what is still ending is left to the next one."""
+    for cgroup in find_stale():
+        cgroup.kill()
+        cgroup.remove()
 
 
 def find_bwrap() -> tuple[str, str]:
