@@ -168,7 +168,7 @@ class PeerSide(Side):
         self._process.stdin.write(json.dumps({"kind": self._kind, "what": what, **more}).encode() + b"\n")
         answer = json.loads(await asyncio.wait_for(self._process.stdout.readline(), ANSWER_S))
         if "error" in answer:
-            raise RuntimeError(f"{self.name}: {what}: {answer['error']}")
+            raise RuntimeError(f"{what}: {answer['error']}")
         return float(answer["ms"])
 
     async def cold(self) -> float:
@@ -262,7 +262,7 @@ async def keep_if_it_works(side: Side, sides: list[Side], problems: list[str]) -
         await side.cold()
         await side.stop()
     except Exception as error:
-        problems.append(f"{side.name}: {error}")
+        problems.append(f"{side.name}: {type(error).__name__} {error}")
     else:
         sides.append(side)
 
@@ -295,7 +295,7 @@ async def measure(sides: list[Side], rounds: int, commands: int, count: int, pro
             try:
                 times[f"{count} boxes at once"][side.name].append(await side.many(count))
             except Exception as error:
-                problems.append(f"{count} at once, {side.name}: {error}")
+                problems.append(f"{count} at once, {side.name}: {type(error).__name__} {error}")
     return times
 
 
@@ -328,6 +328,20 @@ def at(values: list[float], percent: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else values[0]
 
 
+async def end_peer(peer: asyncio.subprocess.Process) -> None:
+    """End SWE-ReX, and what it has left behind."""
+    assert peer.stdin is not None
+    peer.stdin.close()
+    try:
+        await asyncio.wait_for(peer.wait(), 60)
+    except TimeoutError:
+        peer.kill()
+        await peer.wait()
+    left = (await call("docker", "ps", "--all", "--quiet", "--filter", f"label=agentgym.bench={peer.pid}")).split()
+    if left:
+        await call("docker", "rm", "--force", *left)
+
+
 async def run(options: argparse.Namespace) -> None:
     rounds, commands, count = (3, 20, 10) if options.quick else (options.rounds, options.commands, options.parallel)
     problems: list[str] = []
@@ -335,9 +349,8 @@ async def run(options: argparse.Namespace) -> None:
     try:
         times = await measure(sides, rounds, commands, count, problems)
     finally:
-        if peer is not None and peer.stdin is not None:
-            peer.stdin.close()
-            await asyncio.wait_for(peer.wait(), ANSWER_S)
+        if peer is not None:
+            await end_peer(peer)
     names = ["plain spawn", *(side.name for side in sides)]
     base = "SWE-ReX docker" if "SWE-ReX docker" in names else "docker run"
     print_tables(times, names, base)

@@ -8,6 +8,7 @@ pipe between us costs it nothing.
 import asyncio
 import json
 import logging
+import os
 import socket
 import sys
 import time
@@ -33,8 +34,9 @@ def make(kind: str):
         return LocalDeployment()
     # Where the daemon has no bridge, "-p" publishes nothing: on the host's network, each on a port of its own.
     port = find_port()
-    docker_args = ["--network", "host", "--env", f"SWEREX_PORT={port}"]
-    return DockerDeployment(image=IMAGE, pull="never", port=port, docker_args=docker_args, startup_timeout=120)
+    docker_args = ["--network", "host", "--env", f"SWEREX_PORT={port}", "--label", f"agentgym.bench={os.getpid()}"]
+    # A start that times out reads the output of a container that still runs, and so never returns: give it long.
+    return DockerDeployment(image=IMAGE, pull="never", port=port, docker_args=docker_args, startup_timeout=900)
 
 
 async def run_true(deployment) -> None:

