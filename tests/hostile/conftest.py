@@ -152,7 +152,8 @@ def look_around() -> Traces:
 
 
 def _children() -> list[str]:
-    pids = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    # A thread may end while we look.
+    pids = [pid for task in Path("/proc/self/task").iterdir() for pid in _read(str(task / "children")).split()]
     return [f"{pid} {_read(f'/proc/{pid}/cmdline')[:200]}" for pid in pids]
 
 
