@@ -53,6 +53,7 @@ def install_bwrap() -> str:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return "bubblewrap is not installed, and only root can install it: sudo apt-get install bubblewrap"
     print("\nInstalling bubblewrap")
+    _run_script("apt-get", "update", "-q")
     _run_script("apt-get", "install", "-qqy", "--no-install-recommends", "bubblewrap")
     return ""
 
@@ -190,11 +191,7 @@ def _line_of_parents(pid: int) -> dict[int, str]:
 
 def _listeners() -> list[str]:
     """Listening TCP sockets of this process."""
-    mine = {
-        os.readlink(f"/proc/self/fd/{fd}")
-        for fd in os.listdir("/proc/self/fd")
-        if os.path.lexists(f"/proc/self/fd/{fd}")
-    }
+    mine = {_read_link(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
     rows = [row.split() for table in ("tcp", "tcp6") for row in _read(f"/proc/net/{table}").splitlines()[1:]]
     return [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine]
 
@@ -219,6 +216,13 @@ def _control_groups() -> list[str]:
     # At the root of each hierarchy; further down, daemons remove directories while we look.
     found = [path for pattern in ("agentgym*", "*/agentgym*") for path in Path("/sys/fs/cgroup").glob(pattern)]
     return [str(path) for path in found if f":{os.getpid()}:" in path.name]
+
+
+def _read_link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:  # it was closed meanwhile
+        return ""
 
 
 def _read(path: str) -> str:
