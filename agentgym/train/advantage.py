@@ -108,26 +108,11 @@ def find_advantage(name: str) -> AdvantageEstimator:
     return estimator
 
 
-def turn_rewards(
-    trajectory: Trajectory, *, invalid_action_penalty: float = 0.0, inert_action_penalty: float = 0.0
-) -> Array:
-    """Return the reward of each turn, NaN throughout if a fault of ours ended the episode.
-
-    Args:
-        trajectory: One episode.
-        invalid_action_penalty: Taken off where the text was no move, as in GiGPO's released code.
-        inert_action_penalty: Taken off where it was one, but did nothing to the world (design).
-    """
+def turn_rewards(trajectory: Trajectory, *, invalid_action_penalty: float = 0.0) -> Array:
+    """Return the reward of each turn, NaN throughout if a fault of ours ended the episode."""
     if not trajectory.scorable:
         return np.full(len(trajectory.turns), math.nan)
-    return np.array(
-        [
-            turn.reward
-            - invalid_action_penalty * turn.invalid_action
-            - inert_action_penalty * (not turn.executable and not turn.invalid_action)
-            for turn in trajectory.turns
-        ]
-    )
+    return np.array([turn.reward - invalid_action_penalty * turn.invalid_action for turn in trajectory.turns])
 
 
 def group_returns(group: Sequence[Trajectory], rewards: Sequence[Array]) -> Array:

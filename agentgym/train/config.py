@@ -165,7 +165,6 @@ class GrpoSection(Section):
         dynamic_sampling: Replace tied groups by new ones, in at most ``max_rounds`` rounds (DAPO).
         truncated: ``keep`` episodes cut by a limit, or ``mask`` them out of the loss.
         invalid_action_penalty: Taken off the reward of a turn whose text was no move.
-        inert_action_penalty: Taken off the reward of a turn whose move did nothing to the world.
         on_policy_every: Updates between two proofs that the sampler has the trainer's weights; 0: at the start only.
         on_policy_tolerance: Largest difference of log-probabilities, in nats.
         log_entropy: Compute the policy's entropy.
@@ -198,7 +197,6 @@ class GrpoSection(Section):
     max_rounds: PositiveInt = 3
     truncated: Literal["keep", "mask"] = "keep"
     invalid_action_penalty: NonNegativeFloat = 0.0
-    inert_action_penalty: NonNegativeFloat = 0.0
     on_policy_every: NonNegativeInt = 10
     on_policy_tolerance: PositiveFloat = 1e-3
     log_entropy: bool = True

@@ -127,11 +127,8 @@ class Grpo:
 
     def score(self, members: Sequence[Trajectory]) -> Group:
         """Give each turn its reward."""
-        penalties = {
-            "invalid_action_penalty": self.settings.invalid_action_penalty,
-            "inert_action_penalty": self.settings.inert_action_penalty,
-        }
-        return Group(tuple(members), tuple(turn_rewards(t, **penalties) for t in members))
+        penalty = self.settings.invalid_action_penalty
+        return Group(tuple(members), tuple(turn_rewards(t, invalid_action_penalty=penalty) for t in members))
 
     # advantage
 
