@@ -16,7 +16,6 @@ The first three are the agent's to see. After a ``PageError`` the session goes o
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from urllib.parse import urlsplit
 
 from agentgym.errors import UsageError
 from agentgym.registry import load_named
-from agentgym.sandbox import Probe
+from agentgym.sandbox import Probe, check_limits
 
 if TYPE_CHECKING:
     from agentgym.browser_sync import SyncBrowserSession
@@ -74,9 +73,7 @@ class BrowserLimits:
     disk_mb: int = 512
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not (isinstance(value, int | float) and 0 < value < math.inf):
-                raise UsageError(f"a browser needs {name} above 0, got {value!r}")
+        check_limits("a browser", self)
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,7 @@ class Limits:
     archive_entries: int = 20_000
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not (isinstance(value, int | float) and 0 < value < math.inf):
-                raise UsageError(f"a box needs {name} above 0, got {value!r}")
+        check_limits("a box", self)
 
 
 @dataclass(frozen=True)
@@ -254,7 +252,7 @@ class Sandbox(ABC):
             SandboxLostError: The box is gone; the episode must be masked.
         """
         self._require_open()
-        return await self._run(_make_command(command, timeout_s, cwd, {**self.spec.env, **(env or {})}, stdin))
+        return await self._run(make_command(command, timeout_s, cwd, {**self.spec.env, **(env or {})}, stdin))
 
     async def read_file(self, path: str) -> bytes:
         """Return a regular file's bytes; relative to ``/workspace``.
@@ -365,9 +363,17 @@ class Command:
     output_bytes: int | None = None
 
 
-def _make_command(
+def check_limits(whose: str, limits: object) -> None:
+    """Raise ``UsageError`` unless every field of a dataclass of limits is a finite number above 0."""
+    for name, value in vars(limits).items():
+        if not (isinstance(value, int | float) and 0 < value < math.inf):
+            raise UsageError(f"{whose} needs {name} above 0, got {value!r}")
+
+
+def make_command(
     command: str | Sequence[str], timeout_s: float, cwd: str, env: Mapping[str, str], stdin: bytes
 ) -> Command:
+    """Return a command that is fit to run; for arguments and errors see :meth:`Sandbox.exec`."""
     argv = ("/bin/bash", "-c", command) if isinstance(command, str) else tuple(command)
     if not argv or not argv[0]:
         raise SandboxRefusedError("there is no command")

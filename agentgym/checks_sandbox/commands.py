@@ -6,6 +6,7 @@ import asyncio
 import os
 import tempfile
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 
 from agentgym.check_result import CheckError, require
@@ -151,9 +152,9 @@ async def _round_trip(box: Sandbox, folder: Path) -> None:
     await _refused("upload of a pipe", box.upload(source))
 
 
-async def _refused(what: str, work: object) -> None:
+async def _refused(what: str, work: Awaitable[object]) -> None:
     try:
-        await asyncio.wait_for(work, 60)  # type: ignore[arg-type]
+        await asyncio.wait_for(work, 60)
     except SandboxRefusedError:
         return
     raise CheckError(f"{what} must raise SandboxRefusedError")

@@ -77,7 +77,7 @@ class BwrapSandbox(Sandbox):
     @classmethod
     async def probe(cls) -> Sequence[Probe]:
         """See :meth:`agentgym.sandbox.Sandbox.probe`."""
-        from agentgym_sandboxes.docker_probe import probe
+        from agentgym_sandboxes.box_probe import probe
 
         found = await probe(cls)
         if "cpu" not in find_controllers():  # on a busy host, the attempt would succeed without

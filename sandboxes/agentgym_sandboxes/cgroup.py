@@ -63,8 +63,8 @@ class Cgroup:
         memory, pids = self.directories.get("memory"), self.directories.get("pids")
         events = "memory.oom_control" if self.version == 1 else "memory.events"
         return Counters(
-            _read_field(memory / events, "oom_kill") if memory else 0,
-            _read_field(pids / "pids.events", "max") if pids else 0,
+            find_field((memory / events).read_text(), "oom_kill") or 0 if memory else 0,
+            find_field((pids / "pids.events").read_text(), "max") or 0 if pids else 0,
         )
 
     def kill(self) -> None:
@@ -176,12 +176,13 @@ def _write_if_there(path: Path, value: str) -> None:
         path.write_text(value)
 
 
-def _read_field(path: Path, name: str) -> int:
-    for line in path.read_text().splitlines():
+def find_field(text: str, name: str) -> int | None:
+    """Return a number from one of the kernel's files with a name and a number in each line; ``None`` if it has none."""
+    for line in text.splitlines():
         key, _, value = line.partition(" ")
         if key == name:
             return int(value)
-    return 0
+    return None
 
 
 def _kill_members(member_file: Path) -> None:

@@ -10,11 +10,12 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from agentgym.errors import SandboxLostError, SandboxUnavailableError
-from agentgym.sandbox import WORKSPACE, Command, ExecResult, Probe, Sandbox, SandboxSpec, _make_command
+from agentgym.sandbox import WORKSPACE, Command, ExecResult, Probe, Sandbox, SandboxSpec, make_command
 from agentgym_sandboxes import reaper
 from agentgym_sandboxes.docker_container import (
     AGENT,
@@ -66,7 +67,7 @@ class DockerSandbox(Sandbox):
     @classmethod
     async def probe(cls) -> Sequence[Probe]:
         """See :meth:`agentgym.sandbox.Sandbox.probe`."""
-        from agentgym_sandboxes.docker_probe import probe
+        from agentgym_sandboxes.box_probe import probe
 
         return await probe(cls)
 
@@ -93,7 +94,7 @@ class DockerSandbox(Sandbox):
         self._require_open()
         # No home and no setting that the agent could have written: Python would run its sitecustomize from there.
         env = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        return await self._run_as(GRADER, _make_command(command, timeout_s, cwd, env, stdin))
+        return await self._run_as(GRADER, make_command(command, timeout_s, cwd, env, stdin))
 
     async def is_running(self) -> bool:
         """Whether the daemon says that the box's container runs.
@@ -152,7 +153,7 @@ class DockerSandbox(Sandbox):
             try:
                 lost_before = await self._finish_sweep()
                 result = await self._attempt(user, command, started)
-                return result if not lost_before else _with(result, session_lost=True)
+                return replace(result, session_lost=True) if lost_before else result
             except asyncio.CancelledError:
                 # What was cancelled may be running still: it is ended in the background, before the next command.
                 self._sweeping = self._spawn(self._sweep_cancelled(user, self._sweeping))
@@ -283,8 +284,3 @@ def _wrap(command: Command) -> list[str]:
     """Return the command below ``timeout``, a second line of defence should this process die before its deadline."""
     limit_s = f"{command.timeout_s + _GRACE_S:.3f}"
     return ["/usr/bin/env", "-C", command.cwd, "/usr/bin/timeout", "-k", str(_GRACE_S), limit_s, *command.argv]
-
-
-def _with(result: ExecResult, **changes: Any) -> ExecResult:
-    fields: Mapping[str, Any] = vars(result)
-    return ExecResult(**{**fields, **changes})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentgym.sandbox import WORKSPACE, Limits
+from agentgym_sandboxes.cgroup import find_field
 from agentgym_sandboxes.docker_engine import DockerError
 from agentgym_sandboxes.docker_exec import Calls, Program, run_program
 
@@ -284,8 +285,7 @@ async def count_oom_kills(call: Calls, container: Container) -> int:
 
 
 def _parse_oom_kills(text: str) -> int:
-    for line in text.splitlines():
-        key, _, value = line.partition(" ")
-        if key == "oom_kill":
-            return int(value)
-    raise DockerError("the container's memory counters cannot be read")
+    count = find_field(text, "oom_kill")
+    if count is None:
+        raise DockerError("the container's memory counters cannot be read")
+    return count

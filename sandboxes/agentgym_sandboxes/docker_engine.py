@@ -99,7 +99,9 @@ class Engine:
         """Return the engine of this process and of ``DOCKER_HOST``; it is not yet connected."""
         key = (os.getpid(), os.environ.get("DOCKER_HOST", ""))
         with cls._lock:
-            engine = cls._engines.setdefault(key, cls(key)) if key not in cls._engines else cls._engines[key]
+            engine = cls._engines.get(key)
+            if engine is None:
+                engine = cls._engines[key] = cls(key)
             engine._users += 1
             return engine
 

@@ -106,7 +106,7 @@ async def test_a_keeper_that_stops_answering_is_an_error_of_ours(monkeypatch: py
 UNPRIVILEGED = """
 import asyncio, json, os, sys
 from agentgym.sandbox import Limits, SandboxSpec
-from agentgym_sandboxes import bwrap, docker_probe, reaper
+from agentgym_sandboxes import bwrap, box_probe, reaper
 
 async def main():
     async with bwrap.BwrapSandbox(SandboxSpec(limits=Limits(processes=40, workspace_mb=8))) as box:

@@ -7,7 +7,6 @@ import hashlib
 import http.server
 import os
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +25,6 @@ pytest.importorskip("playwright", reason="the extra 'browser' is not installed")
 from agentgym_sandboxes.browser import ChromiumBrowser
 from agentgym_sandboxes.browser_process import find_chromium, list_tree
 
-ROOT = Path(__file__).resolve().parents[3]
 LIMITS = BrowserLimits(action_s=5.0, navigation_s=6.0, close_s=3.0)
 
 
@@ -92,12 +90,11 @@ wait(_nothing())  # starts the thread of callers that do not await, which stays,
 
 
 @pytest.fixture(scope="session")
-def chromium() -> None:
+def chromium(run_script: Callable[..., None]) -> None:
     """See to it that Chromium and bubblewrap are there; skip, with the reason, only where the host cannot have them."""
     if os.geteuid() == 0 and shutil.which("apt-get"):
         print("\nInstalling Chromium and bubblewrap where they are missing: scripts/chromium.sh")
-        done = subprocess.run([ROOT / "scripts/chromium.sh"], capture_output=True, text=True, timeout=500)
-        assert done.returncode == 0, f"scripts/chromium.sh failed: {done.stdout[-500:]} {done.stderr[-1000:]}"
+        run_script("scripts/chromium.sh")
     try:
         find_chromium()
     except SandboxUnavailableError as error:

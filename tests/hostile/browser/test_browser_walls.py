@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,15 @@ from agentgym_sandboxes.browser_process import list_tree
 pytestmark = pytest.mark.timeout(300)
 Make = Callable[..., ChromiumBrowser]
 LIMITS = BrowserLimits(action_s=5.0, navigation_s=6.0, close_s=3.0)  # as in conftest.py
+
+
+def require_box(browser: ChromiumBrowser) -> None:
+    """Skip where the host can make no box; where it can, the browser must be in one."""
+    if not browser.boxed:
+        tried = subprocess.run(["unshare", "--user", "--net", "true"], capture_output=True, timeout=20)
+        assert not shutil.which("bwrap") or tried.returncode != 0, "the host can make boxes, this browser is in none"
+        pytest.skip("this host can't make boxes: no bubblewrap, or no user namespaces")
+
 
 KEEP = """async () => {
   document.cookie = 'kept=1; max-age=9999'; localStorage.kept = 1;
@@ -95,8 +106,8 @@ def test_row_45_no_way_out_but_to_allowed_hosts(make: Make, site: Any, boxed: bo
         site.pages["/away"] = f"http://127.0.0.1:{port}/redirected"
         page = browser.open_sync()
         page.goto(site.url)
-        if boxed and not browser.boxed:
-            pytest.skip("this host can't make boxes: no bubblewrap, or no user namespaces")
+        if boxed:
+            require_box(browser)
         answer = page.evaluate(ESCAPE, port)
         assert answer["reached"] == []
         assert not [found for found in answer["found"] if "typ host" not in found]
@@ -114,11 +125,11 @@ def test_row_45_no_way_out_but_to_allowed_hosts(make: Make, site: Any, boxed: bo
 def test_row_45_box_has_no_network_no_root_and_no_files(browser: ChromiumBrowser, processes: Any, site: Any) -> None:
     page = browser.open_sync()
     page.goto(site.url)
-    if not browser.boxed:
-        pytest.skip("this host can't make boxes: no bubblewrap, or no user namespaces")
+    require_box(browser)
+    assert browser.process is not None
     for pid in processes.pids(b"chromium"):
         for kind in ("net", "pid", "mnt", "ipc", "uts", "user"):
-            if pid != browser.process.pid:  # type: ignore[union-attr]
+            if pid != browser.process.pid:
                 assert os.stat(f"/proc/{pid}/ns/{kind}").st_ino != os.stat(f"/proc/self/ns/{kind}").st_ino, kind
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         assert "0" not in status["Uid"].split()[:4]
