@@ -8,6 +8,7 @@
     │   ├── RecipeError            a training recipe that cannot be run
     │   ├── ModelError             a model directory or checkpoint that cannot be loaded
     │   ├── TrajectoryFileError    a trajectory file that cannot be read
+    │   ├── RewardError            a reward method misses what it needs; the message names environment, task and turn
     │   └── SandboxUnavailableError  this host cannot run such a sandbox; the message says what to install
     ├── ResetNeededError           step() before reset() or after the end
     ├── ActionParseError           what the model said is no move; becomes an observation, never escapes step()
@@ -74,6 +75,10 @@ class ModelError(UsageError):
 
 class TrajectoryFileError(UsageError):
     """A trajectory file that cannot be read."""
+
+
+class RewardError(UsageError):
+    """A trajectory, or a setting, that a reward method cannot work with."""
 
 
 class SandboxUnavailableError(UsageError):
