@@ -12,6 +12,7 @@ from typing import Any, Literal
 from agentgym.errors import SandboxUnavailableError, UnknownNameError, UsageError
 from agentgym.registry import SANDBOXES_GROUP, list_names, load_named
 from agentgym.sandbox import Probe, Sandbox, SandboxSpec
+from agentgym.sandbox_memory import keep_choice, recall_choice
 from agentgym.sandbox_promises import PROMISES
 
 AUTO = "auto"
@@ -64,8 +65,9 @@ class ProbedKind:
 def make_sandbox(name: str = AUTO, spec: SandboxSpec | None = None, **kwargs: Any) -> Sandbox:
     """Make a sandbox; ``async with`` starts it.
 
-    ``auto`` takes the strongest kind whose probes all hold on this host. They run once in a process, at the first such
-    call, which blocks for some seconds until they are done; a kind of strength 0, such as ``local``, is never taken.
+    ``auto`` takes the strongest kind whose probes all hold on this host. They run at the first such call, which blocks
+    for some seconds until they are done, and what they found is kept for a day: see :mod:`agentgym.sandbox_memory`. A
+    kind of strength 0, such as ``local``, is never taken.
 
     Args:
         name: ``auto``, or a name that `agentgym probe` lists.
@@ -79,7 +81,7 @@ def make_sandbox(name: str = AUTO, spec: SandboxSpec | None = None, **kwargs: An
             nothing back.
     """
     if name == AUTO:
-        kind: Callable[..., Sandbox] = choose_kind(probe_installed())
+        kind: Callable[..., Sandbox] = _choose_for_this_host()
     else:
         kind = load_named(SANDBOXES_GROUP, "sandbox", name)
     try:
@@ -104,6 +106,17 @@ def choose_kind(found: Sequence[ProbedKind]) -> type[Sandbox]:
         + "Install Docker (Debian: apt-get install docker.io, then pip install 'agentgym-core[docker]') or bubblewrap "
         "(apt-get install bubblewrap); `agentgym probe` shows every promise."
     )
+
+
+def _choose_for_this_host() -> type[Sandbox]:
+    installed = list_names(SANDBOXES_GROUP)
+    kept = recall_choice(installed)
+    if kept in installed:
+        chosen: type[Sandbox] = load_named(SANDBOXES_GROUP, "sandbox", kept)
+        return chosen
+    chosen = choose_kind(probe_installed())
+    keep_choice(chosen.name, installed)
+    return chosen
 
 
 @functools.cache

@@ -43,12 +43,15 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def print_probes(args: argparse.Namespace) -> int:
     """Print promises by kinds, the reasons, and what ``auto`` takes."""
     from agentgym.sandbox_choice import choose_kind, probe_kinds
+    from agentgym.sandbox_memory import keep_choice
 
     found = asyncio.run(probe_kinds([args.name] if args.name else list_names(SANDBOXES_GROUP)))
     try:
         chosen, why = choose_kind(found).name, ""
     except SandboxUnavailableError as error:
         chosen, why = None, str(error)
+    if not args.name:
+        keep_choice(chosen, list_names(SANDBOXES_GROUP))
     if args.json:
         print(json.dumps({"auto": chosen, "kinds": {kind.name: _as_json(kind) for kind in found}}, indent=2))
     else:

@@ -71,6 +71,7 @@ def kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
     entries = [f"{name.lower()} = {module if name != 'Absent' else 'missing_module'}:{name}" for name in names]
     (info / "entry_points.txt").write_text("\n".join(["[tests.sandboxes]", *entries, "broken = broken_kind:Kind"]))
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("AGENTGYM_CACHE", str(tmp_path / "cache"))
     for where in ("agentgym.sandbox_choice", "agentgym.cli.sandbox"):
         monkeypatch.setattr(f"{where}.SANDBOXES_GROUP", "tests.sandboxes")
         monkeypatch.setattr(f"{where}.list_names", lambda group: [name.lower() for name in names])
@@ -91,6 +92,32 @@ async def test_auto_probes_once_and_where_a_loop_runs(kinds: list[str]) -> None:
     first, second = make_sandbox("auto"), make_sandbox("auto")
     assert type(first) is type(second)
     assert sorted(type(first).probed) == ["honest", "strange", "weak"]  # type: ignore[attr-defined]
+
+
+def test_auto_remembers_its_choice_from_process_to_process(kinds: list[str], tmp_path: Path) -> None:
+    probed = type(make_sandbox()).probed  # type: ignore[attr-defined]
+    before = len(probed)
+    probe_installed.cache_clear()  # as in a new process
+    assert make_sandbox().name == "honest"
+    assert len(probed) == before
+    (tmp_path / "cache" / "sandbox.json").write_text('{"kind": "hon')
+    assert make_sandbox().name == "honest"
+    assert len(probed) > before
+    kinds.remove("Honest")  # other kinds are installed now
+    probe_installed.cache_clear()
+    assert make_sandbox().name == "good"
+
+
+def test_probe_renews_what_auto_remembers(kinds: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make_sandbox().name == "honest"
+    monkeypatch.setattr(type(make_sandbox()), "found", [])
+    assert main(["probe"]) == 0
+    assert make_sandbox().name == "good"
+    kinds.remove("Good")
+    assert main(["probe"]) == 1
+    probe_installed.cache_clear()
+    with pytest.raises(SandboxUnavailableError):
+        make_sandbox()
 
 
 def test_auto_says_for_each_kind_why_not(kinds: list[str]) -> None:
