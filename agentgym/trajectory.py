@@ -119,6 +119,15 @@ class Trajectory:
         return totals
 
     @property
+    def measures(self) -> dict[str, float]:
+        """Each measure that reward methods took, summed over the turns."""
+        totals: dict[str, float] = {}
+        for turn in self.turns:
+            for name, value in turn.measures.items():
+                totals[name] = totals.get(name, 0.0) + value
+        return totals
+
+    @property
     def sampled_tokens(self) -> int:
         """Number of token ids that the policy sampled."""
         return sum(len(turn.token_ids) for turn in self.turns)

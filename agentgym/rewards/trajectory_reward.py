@@ -32,10 +32,12 @@ class TrajectoryReward(ABC):
         causal: The terms of a turn depend on nothing later than its observation, so that they can be paid while the
             episode goes on. Otherwise :class:`~agentgym.rewards.wrapper.RewardWrapper` pays at the end.
         needs_model: :meth:`bind` must be called before use.
+        needs_group: It compares the episodes of a group, so that one alone, as a wrapper sees it, cannot be shaped.
     """
 
     causal: ClassVar[bool] = False
     needs_model: ClassVar[bool] = False
+    needs_group: ClassVar[bool] = False
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
         """Shape a batch; a method that compares episodes of one ``group`` overrides this.
