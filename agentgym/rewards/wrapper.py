@@ -149,6 +149,7 @@ def _ended(
     return replace(
         trajectory,
         final_observation=observation,
+        final_state_key=str(info.get("state_key", "")),
         success=None if success is None else bool(success),
-        ended="terminated" if terminated or not over else "truncated",
+        ended=("terminated" if terminated else "truncated") if over else "running",
     )
