@@ -165,12 +165,20 @@ def pay_last(trajectory: Trajectory, term: str, value: float, instead_of: Collec
     return pay(trajectory, term, [*[None] * (len(trajectory.turns) - 1), value], instead_of)
 
 
-def measure(trajectory: Trajectory, name: str, values: Sequence[float]) -> Trajectory:
-    """Write one more measure on each turn."""
+def measure(trajectory: Trajectory, name: str, values: Sequence[float | None]) -> Trajectory:
+    """Write one more measure on each turn; ``None`` writes nothing."""
     turns = zip(trajectory.turns, values, strict=True)
     return replace(
-        trajectory, turns=tuple(replace(turn, measures={**turn.measures, name: value}) for turn, value in turns)
+        trajectory,
+        turns=tuple(
+            turn if value is None else replace(turn, measures={**turn.measures, name: value}) for turn, value in turns
+        ),
     )
+
+
+def measure_last(trajectory: Trajectory, name: str, value: float) -> Trajectory:
+    """Write one more measure on the last turn."""
+    return measure(trajectory, name, [*[None] * (len(trajectory.turns) - 1), value])
 
 
 def _read_turn(trajectory: Trajectory, number: int, figure: TurnFigure) -> float:
