@@ -33,8 +33,8 @@ class Medloc(TrajectoryReward):
     the unreleased code, and taking the deviation over the groups' means is design.
 
     Args:
-        grade: A function of the trajectory, ``"measure/<name>"`` or ``"reward/<term>"``, which is then no longer paid but
-            measured.
+        grade: A function of the trajectory, or ``"reward/<term>"``, which is then no longer paid but measured; or
+            ``"measure/<name>"``, which the trainer's unshaped episodes must have for the bar to rise.
         start: First bar.
         highest: Last bar.
         window: Groups that decide.

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from agentgym.errors import RewardError
-from agentgym.rewards.terms import EpisodeFigure, check_figure, check_number, measure_last, named_term, pay_last, read_episode
+from agentgym.rewards.terms import (
+    EpisodeFigure,
+    check_figure,
+    check_number,
+    measure_last,
+    named_term,
+    pay_last,
+    read_episode,
+)
 from agentgym.rewards.trajectory_reward import TrajectoryReward, place
 from agentgym.trajectory import Trajectory, read_trajectories
 
@@ -20,8 +28,8 @@ class Par(TrajectoryReward):
     driving a reward model to extremes.
 
     Args:
-        scorer: A reward model's score of an episode: a function of the trajectory, or ``"reward/<term>"``, which is then
-            no longer paid but measured.
+        scorer: A reward model's score of an episode: a function of the trajectory, ``"measure/<name>"``, or
+            ``"reward/<term>"``, which is then no longer paid but measured.
         references: Scores of a reference policy's episodes: a list for all tasks, a mapping from task id to list, or
             the path of a file of trajectories, which ``scorer`` is run on.
         k: Steepness.

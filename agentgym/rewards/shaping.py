@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from agentgym.errors import RewardError
@@ -72,4 +73,4 @@ class Shaping(TrajectoryReward):
 
 def shaping_rewards(potentials: Sequence[float], discount: float) -> list[float]:
     """Return what each step between states is paid: one less than there are states."""
-    return [discount * after - before for before, after in zip(potentials, potentials[1:], strict=False)]
+    return [discount * after - before for before, after in itertools.pairwise(potentials)]

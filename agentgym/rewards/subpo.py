@@ -17,7 +17,7 @@ class SubPO(TrajectoryReward):
     """Pays each turn the weight of what it covered first (submodular reinforcement learning, arXiv 2307.13372).
 
     The set function is weighted coverage, which is monotone and submodular; a turn's reward is its marginal gain, as in
-    the paper (its released code pays the running total instead). Seeing, opening or asking the same again earns nothing.
+    the paper (its released code pays the running total instead). Seeing or asking the same again earns nothing.
 
     Args:
         covers: What a turn covers. ``"state"``: the world's state that it led to, by ``state_key``; that of the start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -88,14 +88,12 @@ class Verpo(TrajectoryReward):
                     raise RewardError(f"{place(trajectory, number)} ran other tests than the group: {sorted(own)}")
         passes = np.array([[own[name] for name in names] for own in ran])
         weights = weights_of_tests(passes.mean(axis=0), self.alpha, self.width, self.delta)
-        worth = dict(zip(names, weights.tolist(), strict=True))
-        return [self._pay(t, episode, worth) for t, episode in zip(group, results, strict=True)]
+        rewards = iter(turn_rewards(passes, weights).tolist())
+        paid = [[None if own is None else next(rewards) for own in episode] for episode in results]
+        return [self._pay(trajectory, own) for trajectory, own in zip(group, paid, strict=True)]
 
-    def _pay(
-        self, trajectory: Trajectory, results: Sequence[Mapping[str, float] | None], worth: Mapping[str, float]
-    ) -> Trajectory:
-        outcome = outcome_of(trajectory) * self.discount ** len(trajectory.turns)
-        rewards = [None if own is None else sum(worth[name] * own[name] for name in own) for own in results]
+    def _pay(self, trajectory: Trajectory, rewards: Sequence[float | None]) -> Trajectory:
+        outcome = discounted_outcome(outcome_of(trajectory), len(trajectory.turns), self.discount)
         tests = {name for turn in trajectory.turns for name in turn.reward_terms if name.startswith(self.prefix)}
         shaped = pay(trajectory, TERM, rewards, instead_of=tests)
         last = shaped.turns[-1]
@@ -109,7 +107,9 @@ class Verpo(TrajectoryReward):
             own = {k: v for k, v in {**turn.measures, **turn.reward_terms}.items() if k.startswith(self.prefix)}
             for name, value in own.items():
                 if value not in (0, 1):
-                    raise RewardError(f"{place(trajectory, number)}: {name!r} is {value}, neither passed (1) nor not (0)")
+                    raise RewardError(
+                        f"{place(trajectory, number)}: {name!r} is {value}, neither passed (1) nor not (0)"
+                    )
             results.append(own or None)
         return results
 
@@ -125,6 +125,17 @@ def weights_of_tests(pass_rates: Array, alpha: float, width: float, delta: float
     """Return ``exp(-alpha * rate) / (sharing count + delta)``, shape ``(tests,)``."""
     weights: Array = np.exp(-alpha * pass_rates) / (sharing_counts(pass_rates, width) + delta)
     return weights
+
+
+def turn_rewards(passes: Array, weights: Array) -> Array:
+    """Return the weighted sum of the tests that each turn passed, shape ``(turns,)``, of shape ``(turns, tests)``."""
+    rewards: Array = passes @ weights
+    return rewards
+
+
+def discounted_outcome(outcome: float, turns: int, discount: float) -> float:
+    """Return the outcome, less the more turns it took."""
+    return outcome * discount**turns
 
 
 def _without(turn: Turn, term: str) -> Turn:
