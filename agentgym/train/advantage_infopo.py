@@ -50,8 +50,7 @@ def infopo(
     if len(outcomes) < 2:
         return advantages
     pool = np.concatenate([gain for gain, counts in zip(gains, scored, strict=True) if counts])
-    deviation = 0.0 if is_tied(outcomes) else float(outcomes.std(ddof=1))
-    gate = 0.5 * (1 - np.tanh(0.5 * deviation / temperature))  # a sigmoid that cannot overflow
+    gate = information_gate(outcome_deviation(outcomes), temperature)
     of_outcomes = iter(_standardise(outcomes, epsilon))
     of_gains = _standardise(pool, epsilon)
     read = 0
@@ -61,6 +60,16 @@ def infopo(
             own[: len(gain)] += weight * gate * of_gains[read : read + len(gain)]
             read += len(gain)
     return advantages
+
+
+def outcome_deviation(outcomes: Array) -> float:
+    """Return the sample deviation of a group's outcomes, 0 where they differ by rounding only."""
+    return 0.0 if is_tied(outcomes) else float(outcomes.std(ddof=1))
+
+
+def information_gate(deviation: float, temperature: float) -> float:
+    """Return ``sigmoid(-deviation / temperature)``: a half at ties, near 0 where outcomes tell episodes apart."""
+    return float(0.5 * (1 - np.tanh(0.5 * deviation / temperature)))  # exp could overflow
 
 
 def _gains(trajectory: Trajectory) -> Array:

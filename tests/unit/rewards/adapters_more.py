@@ -19,7 +19,7 @@ from agentgym.rewards.stock import group_cvar, stock_invariant, stocks
 from agentgym.rewards.subpo import SubPO
 from agentgym.rewards.verpo import discounted_outcome, sharing_counts, turn_rewards, weights_of_tests
 from agentgym.train.advantage import discounted_returns
-from agentgym.train.advantage_infopo import infopo
+from agentgym.train.advantage_infopo import information_gate, infopo, outcome_deviation
 from agentgym.train.advantage_verpo import verpo
 from agentgym.trajectory import Trajectory, Turn
 
@@ -56,7 +56,12 @@ def fusion(inputs: Inputs) -> dict[str, Any]:
     outcomes, gains = inputs["outcomes"], inputs["info_rewards"]
     group = [episode([{"infopo": gain}, {"outcome": own}]) for own, gain in zip(outcomes, gains, strict=True)]
     settings = {"weight": inputs["beta"], "temperature": inputs["T"], "epsilon": inputs["eps"]}
-    return {"advantages": [own[0] for own in infopo(group, rewards_of(group), **settings)]}
+    deviation = outcome_deviation(np.array(outcomes))
+    return {
+        "sigma_ext": deviation,
+        "gate": information_gate(deviation, inputs["T"]),
+        "advantages": [own[0] for own in infopo(group, rewards_of(group), **settings)],
+    }
 
 
 def difficulty(inputs: Inputs) -> dict[str, Any]:
@@ -178,10 +183,6 @@ ADAPTERS: dict[tuple[str, str], Callable[[Inputs], Mapping[str, Any]]] = {
     ("practitioners-guide", "dense_reward_split"): dense_split,
 }
 OMITTED: dict[tuple[str, str], Mapping[str, str]] = {
-    ("InfoPO", "variance_gated_fusion_mixed_outcomes"): {
-        "sigma_ext": "a step inside the advantage, which the advantages show to their last digits",
-        "gate": "a step inside the advantage, which the advantages show to their last digits",
-    },
     ("LaRe", "return_decomposition_loss"): {
         "mean_sampled": "a step inside the loss",
         "target": "the adapter's own quotient",
