@@ -17,8 +17,8 @@ class DenseSplit(TrajectoryReward):
     task could have paid. So a lost episode that found one reward of three is paid a third of it, not all of it.
 
     Args:
-        source: Term that holds the intermediate rewards. What the environment paid becomes a
-            measure of that name.
+        source: Term that holds the intermediate rewards. What the environment paid becomes the
+            measure ``raw/<source>``.
         available: How many of these rewards the task has: a number, or the key of ``trajectory.privileged`` that holds
             it.
 
@@ -38,6 +38,8 @@ class DenseSplit(TrajectoryReward):
             RewardError: It is not known whether the episode was won, or how many rewards its task has, or more were
                 paid than there are.
         """
+        if not trajectory.turns:
+            return trajectory
         if trajectory.success is None:
             raise RewardError(f"{place(trajectory)} was not graded, and dense_split must know whether it was won")
         raw = [turn.reward_terms.get(self.source) for turn in trajectory.turns]

@@ -12,13 +12,12 @@ from agentgym.rewards.terms import (
     EpisodeFigure,
     TurnFigure,
     check_figure,
-    check_played,
     named_term,
     pay,
     read_episode,
     read_turns,
 )
-from agentgym.rewards.trajectory_reward import Array, TrajectoryReward
+from agentgym.rewards.trajectory_reward import Array, TrajectoryReward, place
 from agentgym.trajectory import Trajectory
 
 
@@ -47,8 +46,7 @@ class LaRe(TrajectoryReward):
 
     The decoder is fitted so that the mean reward over some turns of an episode, drawn at random, is the episode's
     return divided by its turns. In the paper a language model writes the code of the features beforehand; here the user
-    gives functions. Design: the linear decoder, and that until the first fit every turn is paid its equal share, which
-    is the very target of the regression.
+    gives functions. Design: the linear decoder.
 
     Args:
         features: Each a function of a turn, ``"reward/<term>"``, ``"measure/<name>"`` or ``"package.module:function"``.
@@ -86,15 +84,22 @@ class LaRe(TrajectoryReward):
         self.decoder = _make_decoder(decoder, len(self.features), seed, settings)
         self.fitted = False
 
+    @property
+    def ready(self) -> bool:
+        """False until :meth:`fit` has been called."""
+        return self.fitted
+
     def shape(self, trajectory: Trajectory) -> Trajectory:
         """Pay each turn its part of the return.
 
         Raises:
-            RewardError: There is no turn or no outcome, or a feature is missing or not finite.
+            RewardError: It was never fitted, or a feature is missing or not finite.
         """
-        turns = len(check_played(trajectory).turns)
-        whole = read_episode(trajectory, self.outcome)
-        rewards = self.decoder.decode(self._read(trajectory)) if self.fitted else np.full(turns, whole / turns)
+        if not trajectory.turns:
+            return trajectory
+        if not self.ready:
+            raise RewardError(f"{place(trajectory)}: lare can pay nothing before it was fitted to episodes")
+        rewards = self.decoder.decode(self._read(trajectory))
         source = named_term(self.outcome)
         return pay(trajectory, self.term, rewards.tolist(), () if source is None else (source,))
 
@@ -105,7 +110,7 @@ class LaRe(TrajectoryReward):
             ``loss``: the regression's over the batch, after the fit.
 
         Raises:
-            RewardError: As :meth:`shape`.
+            RewardError: An episode has no outcome, or a feature is missing or not finite.
         """
         samples, targets = [], []
         for trajectory in trajectories:

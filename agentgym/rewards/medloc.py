@@ -65,8 +65,10 @@ class Medloc(TrajectoryReward):
         """Pay the last turn whether the grade reaches the bar.
 
         Raises:
-            RewardError: There is no turn, or the grade is missing or not finite.
+            RewardError: The grade is missing or not finite.
         """
+        if not trajectory.turns:
+            return trajectory
         grade = read_episode(trajectory, self.grade)
         source = named_term(self.grade)
         paid = pay_last(trajectory, self.term, float(grade >= self.bar), () if source is None else (source,))
@@ -83,7 +85,7 @@ class Medloc(TrajectoryReward):
         """
         groups: dict[str, list[float]] = {}
         for trajectory in trajectories:
-            if trajectory.scorable:
+            if trajectory.scorable and trajectory.turns:
                 groups.setdefault(trajectory.group, []).append(read_episode(trajectory, self.grade))
         for grades in groups.values():
             reward = float(np.mean([grade >= self.bar for grade in grades]))

@@ -67,6 +67,8 @@ class Par(TrajectoryReward):
         Raises:
             RewardError: The task has no references, or a score is not finite.
         """
+        if not trajectory.turns:
+            return trajectory
         score = read_episode(trajectory, self.scorer)
         value = par_reward(score, self._references_of(trajectory), self.k)
         source = named_term(self.scorer)

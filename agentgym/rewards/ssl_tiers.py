@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from agentgym.errors import RewardError
-from agentgym.rewards.terms import TurnFigure, check_figure, check_played, measure, pay_last, read_turns
+from agentgym.rewards.terms import TurnFigure, check_figure, measure, pay_last, read_turns
 from agentgym.rewards.trajectory_reward import TrajectoryReward
 from agentgym.trajectory import Trajectory
 
@@ -62,9 +62,11 @@ class SslTiers(TrajectoryReward):
         """Pay the last turn the episode's tier.
 
         Raises:
-            RewardError: There is no turn, or proximity is missing on a turn or not finite.
+            RewardError: Proximity is missing on a turn or not finite.
         """
-        near = read_turns(check_played(trajectory), self.proximity)
+        if not trajectory.turns:
+            return trajectory
+        near = read_turns(trajectory, self.proximity)
         value = self.weight * tier_of(_OVER_TURNS[self.over_turns](near), self.edges, self.tiers)
         return pay_last(measure(trajectory, f"{self.term}_proximity", near), self.term, value)
 

@@ -74,7 +74,7 @@ def read_episode(trajectory: Trajectory, figure: EpisodeFigure) -> float:
     ``"reward/outcome"`` of an episode that was paid none is its success.
 
     Raises:
-        RewardError: The episode has no turn, no outcome or no such measure, or the value is not finite.
+        RewardError: The episode has no outcome or no such measure, or the value is not finite.
     """
     term = named_term(figure)
     if term == OUTCOME:
@@ -82,7 +82,9 @@ def read_episode(trajectory: Trajectory, figure: EpisodeFigure) -> float:
     elif term is not None:
         value = trajectory.reward_terms.get(term, 0.0)
     elif isinstance(figure, str):
-        value = _read_turn(trajectory, len(check_played(trajectory).turns) - 1, figure)
+        if not trajectory.turns:
+            raise RewardError(f"{place(trajectory)} has no turn that {figure!r} could have been taken of")
+        value = _read_turn(trajectory, len(trajectory.turns) - 1, figure)
     else:
         value = float(figure(trajectory))
     return check_number(value, f"{place(trajectory)}: {name_of(figure)}")
@@ -96,17 +98,6 @@ def final_state(trajectory: Trajectory) -> Turn:
 def states_after(trajectory: Trajectory) -> list[Turn]:
     """Return, for each turn, the one that shows what it led to."""
     return [*trajectory.turns[1:], final_state(trajectory)] if trajectory.turns else []
-
-
-def check_played(trajectory: Trajectory) -> Trajectory:
-    """Return the episode.
-
-    Raises:
-        RewardError: It has no turn that could be paid.
-    """
-    if not trajectory.turns:
-        raise RewardError(f"{place(trajectory)} has no turn, so nothing can be paid")
-    return trajectory
 
 
 def check_number(value: float, what: str) -> float:
@@ -134,7 +125,7 @@ def pay(
         trajectory: The episode.
         term: Name of the term.
         values: One per turn.
-        instead_of: Terms that are no longer paid; they become measures of the same name.
+        instead_of: Terms that are no longer paid; they become measures, ``raw/<term>``.
 
     Raises:
         RewardError: The term is paid already, the values are not one per turn, or a value is not finite.
@@ -143,7 +134,7 @@ def pay(
         raise RewardError(f"{place(trajectory)} has {len(trajectory.turns)} turns, but {term!r} {len(values)} values")
     turns = []
     for number, (turn, value) in enumerate(zip(trajectory.turns, values, strict=True)):
-        unpaid = {name: paid for name, paid in turn.reward_terms.items() if name in instead_of}
+        unpaid = {f"raw/{name}": paid for name, paid in turn.reward_terms.items() if name in instead_of}
         terms = {name: paid for name, paid in turn.reward_terms.items() if name not in instead_of}
         if term in terms:
             raise RewardError(f"{place(trajectory, number)}: the term {term!r} is paid already by another")
@@ -159,9 +150,8 @@ def pay_last(trajectory: Trajectory, term: str, value: float, instead_of: Collec
     """Pay the last turn one more term; see :func:`pay`.
 
     Raises:
-        RewardError: As :func:`pay`, or the episode has no turn.
+        RewardError: As :func:`pay`.
     """
-    check_played(trajectory)
     return pay(trajectory, term, [*[None] * (len(trajectory.turns) - 1), value], instead_of)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from agentgym.errors import RewardError
-from agentgym.rewards.terms import check_played, pay
-from agentgym.rewards.trajectory_reward import OUTCOME, Array, TrajectoryReward, outcome_of, place, with_terms
-from agentgym.trajectory import Trajectory, Turn
+from agentgym.rewards.terms import pay, pay_last
+from agentgym.rewards.trajectory_reward import OUTCOME, Array, TrajectoryReward, outcome_of, place
+from agentgym.trajectory import Trajectory
 
 TERM = "verpo"
 
@@ -60,11 +59,11 @@ class Verpo(TrajectoryReward):
 
         Raises:
             RewardError: A group ran no tests or not the same ones, a result is neither 0 nor 1, or an episode has no
-                turn or no outcome.
+                outcome.
         """
         groups: dict[str, list[int]] = {}
         for i, trajectory in enumerate(trajectories):
-            if trajectory.scorable:
+            if trajectory.scorable and trajectory.turns:
                 groups.setdefault(trajectory.group, []).append(i)
         shaped = list(trajectories)
         for members in groups.values():
@@ -74,7 +73,7 @@ class Verpo(TrajectoryReward):
 
     def shape(self, trajectory: Trajectory) -> Trajectory:
         """Shape an episode that is a group of its own: its turns alone say how hard the tests are."""
-        return self._shape_group([trajectory])[0]
+        return self([trajectory])[0]
 
     def _shape_group(self, group: Sequence[Trajectory]) -> list[Trajectory]:
         results = [self._results(trajectory) for trajectory in group]
@@ -96,14 +95,11 @@ class Verpo(TrajectoryReward):
         outcome = discounted_outcome(outcome_of(trajectory), len(trajectory.turns), self.discount)
         tests = {name for turn in trajectory.turns for name in turn.reward_terms if name.startswith(self.prefix)}
         shaped = pay(trajectory, TERM, rewards, instead_of=tests)
-        last = shaped.turns[-1]
-        unpaid = tuple(_without(turn, OUTCOME) for turn in shaped.turns[:-1])
-        graded = with_terms(_without(last, OUTCOME), {**_without(last, OUTCOME).reward_terms, OUTCOME: outcome})
-        return replace(shaped, turns=(*unpaid, graded))
+        return pay_last(shaped, OUTCOME, outcome, instead_of=(OUTCOME,))
 
     def _results(self, trajectory: Trajectory) -> list[dict[str, float] | None]:
         results: list[dict[str, float] | None] = []
-        for number, turn in enumerate(check_played(trajectory).turns):
+        for number, turn in enumerate(trajectory.turns):
             own = {k: v for k, v in {**turn.measures, **turn.reward_terms}.items() if k.startswith(self.prefix)}
             for name, value in own.items():
                 if value not in (0, 1):
@@ -136,7 +132,3 @@ def turn_rewards(passes: Array, weights: Array) -> Array:
 def discounted_outcome(outcome: float, turns: int, discount: float) -> float:
     """Return the outcome, less the more turns it took."""
     return outcome * discount**turns
-
-
-def _without(turn: Turn, term: str) -> Turn:
-    return with_terms(turn, {name: value for name, value in turn.reward_terms.items() if name != term})

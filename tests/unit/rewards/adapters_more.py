@@ -19,8 +19,8 @@ from agentgym.rewards.stock import group_cvar, stock_invariant, stocks
 from agentgym.rewards.subpo import SubPO
 from agentgym.rewards.verpo import discounted_outcome, sharing_counts, turn_rewards, weights_of_tests
 from agentgym.train.advantage import discounted_returns
-from agentgym.train.advantage_infopo import information_gate, infopo, outcome_deviation
-from agentgym.train.advantage_verpo import verpo
+from agentgym.train.advantage.infopo import information_gate, infopo, outcome_deviation
+from agentgym.train.advantage.verpo import verpo
 from agentgym.trajectory import Trajectory, Turn
 
 METHODS = (
@@ -127,7 +127,7 @@ def count_scaled(inputs: Inputs) -> dict[str, Any]:
         extrinsic_weight=inputs["c_ext"],
         exponent=inputs["beta_exp"],
     )
-    return {"total": method.shape(episode(turns)).turns[-1].reward}
+    return {"total": method.shape(episode(turns, final_observation="see")).turns[-1].reward}
 
 
 def coverage(inputs: Inputs) -> dict[str, Any]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agentgym.errors import RewardError
 from agentgym.rewards.infopo import TERM
 from agentgym.rewards.trajectory_reward import place
-from agentgym.train.advantage import group_returns, is_tied
+from agentgym.train.advantage.group import Array, compare, group_returns, is_tied
 from agentgym.trajectory import Trajectory
-
-Array = NDArray[np.float64]
 
 
 def infopo(
@@ -51,8 +48,8 @@ def infopo(
         return advantages
     pool = np.concatenate([gain for gain, counts in zip(gains, scored, strict=True) if counts])
     gate = information_gate(outcome_deviation(outcomes), temperature)
-    of_outcomes = iter(_standardise(outcomes, epsilon))
-    of_gains = _standardise(pool, epsilon)
+    of_outcomes = iter(compare(outcomes, outcomes, epsilon))
+    of_gains = compare(pool, pool, epsilon)
     read = 0
     for own, gain, counts in zip(advantages, gains, scored, strict=True):
         if counts:
@@ -81,10 +78,3 @@ def _gains(trajectory: Trajectory) -> Array:
                 "the same name in the recipe"
             )
     return np.array([turn.reward_terms[TERM] for turn in trajectory.turns[:-1]], dtype=np.float64)
-
-
-def _standardise(values: Array, epsilon: float) -> Array:
-    if is_tied(values):
-        return np.zeros_like(values)
-    standardised: Array = (values - values.mean()) / (values.std(ddof=1) + epsilon)
-    return standardised

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agentgym.errors import RewardError
 from agentgym.rewards.trajectory_reward import place
 from agentgym.rewards.verpo import TERM
-from agentgym.train.advantage import group_returns
+from agentgym.train.advantage.group import Array, group_returns
 from agentgym.trajectory import Trajectory
-
-Array = NDArray[np.float64]
 
 
 def verpo(group: Sequence[Trajectory], rewards: Sequence[Array], *, weight: float = 0.5) -> list[Array]:
