@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agentgym.errors import RewardError
 from agentgym.rewards.terms import check_number, import_function, measure, pay, states_after
-from agentgym.rewards.trajectory_reward import TrajectoryReward, place, with_terms
+from agentgym.rewards.trajectory_reward import TrajectoryReward, place, raw_measures
 from agentgym.trajectory import Trajectory, Turn
 
 Label = Callable[[str], float]
@@ -75,7 +75,11 @@ class Oni(TrajectoryReward):
             labels.append(label)
             paid.append(self.weight * count_scaled(label, seen[message], self.exponent))
         turns = tuple(
-            with_terms(turn, {name: self.extrinsic_weight * value for name, value in turn.reward_terms.items()})
+            replace(
+                turn,
+                reward_terms={name: self.extrinsic_weight * value for name, value in turn.reward_terms.items()},
+                measures={**raw_measures(turn), **turn.measures},
+            )
             for turn in trajectory.turns
         )
         return pay(measure(replace(trajectory, turns=turns), f"{self.term}_label", labels), self.term, paid)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from agentgym.errors import RewardError
-from agentgym.rewards.trajectory_reward import OUTCOME, outcome_of, place
+from agentgym.rewards.trajectory_reward import OUTCOME, check_finite, outcome_of, place
 from agentgym.trajectory import Trajectory, Turn
 
 TurnFigure = str | Callable[[Turn], float]
@@ -76,6 +76,7 @@ def read_episode(trajectory: Trajectory, figure: EpisodeFigure) -> float:
     Raises:
         RewardError: The episode has no outcome or no such measure, or the value is not finite.
     """
+    check_finite(trajectory)  # which names the turn
     term = named_term(figure)
     if term == OUTCOME:
         value = outcome_of(trajectory)
@@ -142,7 +143,7 @@ def pay(
             terms[term] = value
         for name, paid in terms.items():
             check_number(paid, f"{place(trajectory, number)}: reward term {name!r}")
-        turns.append(replace(turn, reward_terms=terms, measures={**turn.measures, **unpaid}))
+        turns.append(replace(turn, reward_terms=terms, measures={**unpaid, **turn.measures}))  # the rawest stays
     return replace(trajectory, turns=tuple(turns))
 
 

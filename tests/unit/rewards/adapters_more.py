@@ -19,7 +19,7 @@ from agentgym.rewards.stock import group_cvar, stock_invariant, stocks
 from agentgym.rewards.subpo import SubPO
 from agentgym.rewards.verpo import discounted_outcome, sharing_counts, turn_rewards, weights_of_tests
 from agentgym.train.advantage import discounted_returns
-from agentgym.train.advantage.infopo import information_gate, infopo, outcome_deviation
+from agentgym.train.advantage.infopo import infopo, information_gate, outcome_deviation
 from agentgym.train.advantage.verpo import verpo
 from agentgym.trajectory import Trajectory, Turn
 
