@@ -90,7 +90,7 @@ class Medloc(TrajectoryReward):
         for grades in groups.values():
             reward = float(np.mean([grade >= self.bar for grade in grades]))
             self.results = [*self.results, GroupResult(reward, float(np.mean(grades)))][-self.window :]
-            if len(self.results) == self.window and self._competent():
+            if self.bar < self.highest and len(self.results) == self.window and self._competent():
                 self.bar = raised_bar(self.bar, self.highest)
                 self.results = self.results[-(self.window // 2) :]
         return {"bar": self.bar, "window": float(len(self.results))}
