@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,27 +14,41 @@ from agentgym.rewards.lare import decomposition_loss
 from agentgym.rewards.medloc import Medloc, is_competent
 from agentgym.rewards.oni import Oni
 from agentgym.rewards.par import Par
+from agentgym.rewards.regret_preference import Segment, regret_preference, return_preference
+from agentgym.rewards.rto import RtoWeights, rto_token_rewards
 from agentgym.rewards.shaping import shaping_rewards
 from agentgym.rewards.ssl_tiers import SslTiers
 from agentgym.rewards.stock import group_cvar, stock_invariant, stocks
 from agentgym.rewards.subpo import SubPO
 from agentgym.rewards.verpo import discounted_outcome, sharing_counts, turn_rewards, weights_of_tests
+from agentgym.rewards.webarbiter import Webarbiter
 from agentgym.train.advantage import discounted_returns
+from agentgym.train.advantage.branches import (
+    expansion_gain,
+    expansion_score,
+    phase_advantages,
+    sibling_advantages,
+)
 from agentgym.train.advantage.infopo import infopo, information_gate, outcome_deviation
 from agentgym.train.advantage.verpo import verpo
 from agentgym.trajectory import Trajectory, Turn
 
 METHODS = (
+    "F-GRPO",
     "InfoPO",
     "LaRe",
     "MedLoc-R1",
     "ONI",
     "PAR",
+    "RTO",
     "SSL",
     "SubPO",
+    "V-STAR",
     "VeRPO",
+    "WebArbiter",
     "potential-shaping",
     "practitioners-guide",
+    "regret-preference",
     "stock-augmented-DP",
 )
 Inputs = Mapping[str, Any]
@@ -164,6 +179,53 @@ def dense_split(inputs: Inputs) -> dict[str, Any]:
     return {"won": split_rewards(rewards, True, available), "lost": split_rewards(rewards, False, available)}
 
 
+def phases(inputs: Inputs) -> dict[str, Any]:
+    found = phase_advantages({"A_slate": np.array(inputs["slate_rewards"]), "A_rank": np.array(inputs["rank_rewards"])})
+    return {name: own.tolist() for name, own in found.items()}
+
+
+def siblings(inputs: Inputs) -> dict[str, Any]:
+    values, advantages = sibling_advantages(inputs["children_rewards"], inputs["eps"])
+    return {"node_values": values.tolist(), "A_node": advantages.tolist()}
+
+
+def expansion(inputs: Inputs) -> dict[str, Any]:
+    gain = expansion_gain(inputs["V"], inputs["H"], inputs["lam"])
+    return {"G": gain, "U": expansion_score(gain, inputs["N_root"], inputs["N"], inputs["beta"])}
+
+
+def of_tokens(inputs: Inputs) -> dict[str, Any]:
+    weights = RtoWeights(inputs["beta1"], inputs["clip"], inputs["kl_coef"])
+    ratios = np.log(inputs["dpo_over_ref_ratio"]), np.array(inputs["log_ratio_policy_ref"])
+    return {"token_rewards": rto_token_rewards(*ratios, inputs["rm_score"], weights).tolist()}
+
+
+def verdicts(inputs: Inputs) -> dict[str, Any]:
+    judged = [
+        replace(
+            episode([{}]),
+            privileged={"verdict": inputs["gold"]},
+            turns=(Turn("A or B?", f"<verdict>{said}</verdict>"),),
+        )
+        for said in inputs["verdicts"]
+    ]
+    return {"reward": [shaped.episode_return for shaped in Webarbiter()(judged)]}
+
+
+def segments(inputs: Inputs) -> list[Segment]:
+    return [Segment(one["sum_reward"], one["V_start"], one["V_end"]) for one in (inputs["seg1"], inputs["seg2"])]
+
+
+def preferences(inputs: Inputs) -> dict[str, Any]:
+    pair = segments(inputs)
+    return {"p_regret": regret_preference(*pair), "p_partial_return": return_preference(*pair)}
+
+
+def regrets(inputs: Inputs) -> dict[str, Any]:
+    found = [one.regret for one in segments(inputs)]
+    return {**preferences(inputs), "regret": found, "delta": [-one for one in found]}
+
+
 ADAPTERS: dict[tuple[str, str], Callable[[Inputs], Mapping[str, Any]]] = {
     ("InfoPO", "turn_info_reward"): info_of_turn,
     ("InfoPO", "variance_gated_fusion_mixed_outcomes"): fusion,
@@ -177,6 +239,13 @@ ADAPTERS: dict[tuple[str, str], Callable[[Inputs], Mapping[str, Any]]] = {
     ("LaRe", "return_decomposition_loss"): decomposition,
     ("ONI", "count_scaled_intrinsic"): count_scaled,
     ("SubPO", "coverage_marginal_gains"): coverage,
+    ("F-GRPO", "factorised_advantages"): phases,
+    ("V-STAR", "sibling_advantage"): siblings,
+    ("V-STAR", "ved_score"): expansion,
+    ("RTO", "token_rewards"): of_tokens,
+    ("WebArbiter", "verdict_reward"): verdicts,
+    ("regret-preference", "probability"): regrets,
+    ("regret-preference", "models_disagree"): preferences,
     ("stock-augmented-DP", "stock_update_and_invariant"): stock,
     ("stock-augmented-DP", "group_cvar"): cvar,
     ("potential-shaping", "telescoping"): telescoping,

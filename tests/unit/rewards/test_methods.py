@@ -26,6 +26,7 @@ from agentgym.rewards.subpo import SubPO
 from agentgym.rewards.terms import final_state
 from agentgym.rewards.trajectory_reward import Continuation, TrajectoryReward
 from agentgym.rewards.verpo import Verpo
+from agentgym.rewards.webarbiter import Webarbiter
 from agentgym.trajectory import Trajectory, Turn
 
 SAID = ("a mug\na table", "a table", "nothing", "a door")
@@ -80,6 +81,7 @@ MAKERS: dict[str, Callable[[], TrajectoryReward]] = {
     "subpo": lambda: SubPO("observation"),
     "subpo-state": SubPO,
     "verpo": Verpo,
+    "webarbiter": lambda: Webarbiter(gold="judged", pattern="go (.)", verdicts=["a", "b", "c"]),
 }
 CAUSAL = ("oni", "shaping", "shaping-measure", "subpo", "subpo-state")
 
@@ -104,7 +106,12 @@ def episode(scores: Sequence[float], outcome: float, keys: str, said: Sequence[i
                 state_key=key,
             )
         )
-    start_fields = {"final_observation": "a door", "final_state_key": "z", "success": outcome > 0} | kwargs
+    start_fields = {
+        "final_observation": "a door",
+        "final_state_key": "z",
+        "success": outcome > 0,
+        "privileged": {"judged": "a"},
+    } | kwargs
     return Trajectory("tests/Any-v0", "task", "train", group="g", turns=tuple(turns), **start_fields)
 
 

@@ -14,18 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgym.errors import RewardError
+from agentgym.errors import RewardError, UsageError
 from agentgym.rewards.dense_split import DenseSplit
 from agentgym.rewards.lare import LaRe
 from agentgym.rewards.medloc import Medloc
 from agentgym.rewards.oni import Oni
 from agentgym.rewards.par import Par, par_reward
+from agentgym.rewards.rto import rto_token_rewards
 from agentgym.rewards.shaping import Shaping
 from agentgym.rewards.ssl_tiers import SslTiers
 from agentgym.rewards.stock import group_cvar, stock_invariant
 from agentgym.rewards.subpo import SubPO, marginal_gains
 from agentgym.rewards.verpo import Verpo
+from agentgym.rewards.webarbiter import Webarbiter
 from agentgym.train.advantage import discounted_returns
+from agentgym.train.advantage.branches import phase_advantages, sibling_advantages
 from agentgym.trajectory import Trajectory, Turn, write_trajectories
 
 numbers = st.floats(-10, 10)
@@ -174,6 +177,33 @@ def test_the_tail_is_never_better_than_the_mean(returns: list[float], share: flo
     assert group_cvar(returns, 1.0) == pytest.approx(np.mean(returns), abs=1e-9)
 
 
+def judged(action: str, gold: Any = "B") -> Trajectory:
+    return Trajectory("tests/Any-v0", "task", "train", turns=(Turn("see", action),), privileged={"verdict": gold})
+
+
+@pytest.mark.parametrize(
+    ("action", "reward"),
+    [
+        ("A is shorter. <verdict> B </verdict>", 1.0),
+        ("<verdict>A</verdict> No: <verdict>B</verdict>", 1.0),
+        ("<verdict>A</verdict>", -1.0),
+        ("B", -1.0),
+    ],
+)
+def test_a_judge_is_paid_for_its_last_verdict(action: str, reward: float) -> None:
+    assert Webarbiter().shape(judged(action)).reward_terms == {"webarbiter": reward}
+
+
+@given(st.lists(st.lists(numbers, min_size=1, max_size=3), min_size=1, max_size=5))
+def test_siblings_are_compared_with_each_other_only(rewards: list[list[float]]) -> None:
+    values, advantages = sibling_advantages(rewards)
+    assert np.isfinite(advantages).all()
+    assert advantages.sum() == pytest.approx(0, abs=1e-6)
+    shifted = sibling_advantages([[reward + 3 for reward in own] for own in rewards])
+    assert shifted[0] == pytest.approx(values + 3)
+    assert shifted[1] == pytest.approx(advantages, abs=1e-6)
+
+
 ONE = episode([{"score": 1.0}])
 REFUSALS: list[tuple[Callable[[], Any], str]] = [
     (lambda: Shaping("near"), r"'near' is no figure: write 'reward/<term>'"),
@@ -215,6 +245,13 @@ REFUSALS: list[tuple[Callable[[], Any], str]] = [
     (lambda: LaRe([first_number], ridge=0.0), "ridge above 0"),
     (lambda: LaRe(["reward/score"]).shape(ONE), "task 'task': lare can pay nothing before it was fitted"),
     (lambda: LaRe(["reward/score"]).fit([ONE]), "has no outcome"),
+    (lambda: Webarbiter().shape(judged("A", None)), "task 'task': privileged 'verdict' is None, none of"),
+    (lambda: Webarbiter(verdicts="AB"), "at least 2 verdicts"),
+    (lambda: Webarbiter(pattern="("), "cannot read the pattern"),
+    (lambda: Webarbiter(pattern="A|B"), "has no group"),
+    (lambda: rto_token_rewards(np.zeros(0), np.zeros(0), 1.0), "ratio of each kind per token"),
+    (lambda: rto_token_rewards(np.zeros(2), np.zeros(3), 1.0), "ratio of each kind per token"),
+    (lambda: rto_token_rewards(np.array([0.0, math.nan]), np.zeros(2), 1.0), "token 1 is not finite"),
     (lambda: group_cvar([], 0.5), "no mean"),
     (lambda: group_cvar([1.0], 0.0), "no mean"),
 ]
@@ -224,4 +261,17 @@ REFUSALS: list[tuple[Callable[[], Any], str]] = [
 def test_what_cannot_be_is_told(number: int) -> None:
     attempt, said = REFUSALS[number]
     with pytest.raises(RewardError, match=said):
+        attempt()
+
+
+@pytest.mark.parametrize(
+    ("attempt", "said"),
+    [
+        (lambda: phase_advantages({"plan": np.array([1.0])}), "phase 'plan' needs at least 2"),
+        (lambda: phase_advantages({"plan": np.array([1.0, math.nan])}), "phase 'plan' needs at least 2 finite"),
+        (lambda: sibling_advantages([[1.0], []]), "child 1 needs finite rewards"),
+    ],
+)
+def test_branches_that_cannot_be_compared_are_told(attempt: Callable[[], Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
         attempt()

@@ -104,6 +104,12 @@ def test_new_states_of_an_environment_of_ours_pay(guess_id: str) -> None:
     rewards = [env.step(action)[1] for action in ("7", "5", "7", "what?", "3")]
     assert rewards == [1.0, 1.0, 0.0, 0.0, 1.0]  # the last is the outcome; the end has no state of its own
     assert env.trajectory.reward_terms == {"subpo": 2.0, "outcome": 1.0}
+    assert env.trajectory.ended == "terminated"
+    env.reset(seed=1)
+    env.step("7")
+    running = env.trajectory
+    assert running.ended == "running"
+    assert running.final_state_key == "after 7"
 
 
 def test_states_without_keys_are_told(plain_id: str) -> None:
