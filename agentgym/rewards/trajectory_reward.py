@@ -184,6 +184,6 @@ def check_spans(trajectory: Trajectory) -> None:
         end = start + len(turn.token_ids)
         if not turn.token_ids or turn.span != (start, end):
             raise RewardError(
-                f"{place(trajectory, number)} has span {turn.span} for {len(turn.token_ids)} sampled tokens after {start}"
-                " others; was it played by a policy that reports its tokens?"
+                f"{place(trajectory, number)} has span {turn.span} for {len(turn.token_ids)} sampled tokens after "
+                f"{start} others; was it played by a policy that reports its tokens?"
             )
