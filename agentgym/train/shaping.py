@@ -24,9 +24,10 @@ class RewardChain:
 
     def __init__(self, methods: Sequence[tuple[str, TrajectoryReward]] = ()) -> None:
         self.methods = list(methods)
-        self.seconds = 0.0  # spent since the last fit, and by it
+        self.seconds = 0.0  # spent since the last fit
         self._played: list[Trajectory] = []
         self._learned = [0] * len(self.methods)
+        self._figures: dict[str, float] = {}
 
     @property
     def needs_model(self) -> bool:
@@ -50,8 +51,7 @@ class RewardChain:
         shaped = list(played)
         for place, (name, method) in enumerate(self.methods):
             if not method.ready:
-                method.fit(self._played)
-                self._learned[place] = len(self._played)
+                self._fit(place)
             before, shaped = shaped, method(shaped)
             if [_identity(t) for t in shaped] != [_identity(t) for t in before]:
                 raise RewardError(
@@ -67,13 +67,18 @@ class RewardChain:
             Their figures as ``fit/<method>/<figure>``, and the seconds spent as ``seconds/reward``.
         """
         started_s = time.perf_counter()
-        figures: dict[str, float] = {}
-        for place, (name, method) in enumerate(self.methods):
-            if fresh := self._played[self._learned[place] :]:
-                figures |= {f"fit/{name}/{figure}": value for figure, value in method.fit(fresh).items()}
-        seconds = self.seconds + time.perf_counter() - started_s
-        self._played, self._learned, self.seconds = [], [0] * len(self.methods), 0.0
-        return {**figures, "seconds/reward": seconds}
+        for place in range(len(self.methods)):
+            self._fit(place)
+        figures = {**self._figures, "seconds/reward": self.seconds + time.perf_counter() - started_s}
+        self._played, self._learned, self._figures, self.seconds = [], [0] * len(self.methods), {}, 0.0
+        return figures
+
+    def _fit(self, place: int) -> None:
+        """Let a method learn what it has not learned yet."""
+        name, method = self.methods[place]
+        if fresh := self._played[self._learned[place] :]:
+            self._figures |= {f"fit/{name}/{figure}": value for figure, value in method.fit(fresh).items()}
+            self._learned[place] = len(self._played)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the methods learned, by place and name; empty if none keeps anything."""

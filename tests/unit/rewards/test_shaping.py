@@ -74,6 +74,9 @@ def test_methods_follow_each_other_and_learn_what_was_played_once() -> None:
     assert (first.fits, second.fits) == ([[1, 2], [3]], [[1, 2, 3]])
     assert (figures["fit/first/episodes"], figures["fit/second/episodes"]) == (1.0, 3.0)
     assert figures["seconds/reward"] > 0
+    chain = RewardChain([("late", Counting(needs_fit=True))])
+    chain.shape([episode(1)])
+    assert chain.fit()["fit/late/episodes"] == 1.0, "the figures of a first fit are not lost"
     assert chain.fit().keys() == {"seconds/reward"}
 
 
