@@ -231,9 +231,11 @@ class LinearProgress:
             for turn in trajectory.turns:
                 np.add.at(counts[row], self._met(turn), 1.0)
         new = len(self._places) - len(self._targets)
-        kept = 1 - self.forgetting
-        self._products = kept * np.pad(self._products, (0, new)) + counts.T @ counts
-        self._targets = kept * np.pad(self._targets, (0, new)) + counts.T @ np.asarray(outcomes, dtype=np.float64)
+        self._products, self._targets = np.pad(self._products, (0, new)), np.pad(self._targets, (0, new))
+        np.multiply(self._products, 1 - self.forgetting, out=self._products)
+        np.add(self._products, counts.T @ counts, out=self._products)
+        np.multiply(self._targets, 1 - self.forgetting, out=self._targets)
+        np.add(self._targets, counts.T @ np.asarray(outcomes, dtype=np.float64), out=self._targets)
         self.episodes += len(trajectories)
         self._solve()
         return {"fitted_episodes": float(self.episodes), "features": float(len(self._places))}
@@ -266,10 +268,13 @@ class LinearProgress:
         self._solve()
 
     def _solve(self) -> None:
-        if self.ridge:
-            self._weights = np.linalg.solve(self._products + self.ridge * np.eye(len(self._targets)), self._targets)
-        else:
-            self._weights = np.linalg.lstsq(self._products, self._targets, rcond=None)[0]
+        products, targets = self._products, self._targets
+        solved = (
+            np.linalg.solve(products + self.ridge * np.eye(len(targets)), targets)
+            if self.ridge
+            else np.linalg.lstsq(products, targets, rcond=None)[0]
+        )
+        self._weights = np.asarray(solved, dtype=np.float64)
 
     def _names(self, turn: Turn) -> list[str]:
         return [f"{kind}: {_KINDS[kind](turn)}" for kind in self.kinds]
