@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from agentgym.chat import ChatRenderer
 from agentgym.rewards.infopo import InfoPO
 from agentgym.rewards.trajectory_reward import Continuation
-from agentgym.train.models import resolve_model
+from agentgym.train.learner import Learner, LearnerConfig
+from agentgym.train.models import build_tiny, resolve_model
+from agentgym.train.scoring import LearnerModel
 from agentgym.train.word_tokenizer import build_word_tokenizer
 from agentgym.trajectory import Trajectory, Turn
 
@@ -21,6 +25,7 @@ OBSERVATIONS = [
     "You pick up the apple 1.",
 ]
 ACTIONS = ["go to countertop 2", "take apple 1", "look"]
+WORDS = [f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(60)]
 PLACEHOLDER = "No information found."
 
 
@@ -81,3 +86,26 @@ def test_the_observation_alone_is_replaced(tokenizer: Any) -> None:
         assert observation.strip() in text
         assert observation.strip() not in blank_text
         assert "No information" in blank_text
+
+
+def test_a_policy_that_learned_to_use_an_answer_is_paid_for_asking(tmp_path: Path) -> None:
+    learner = Learner(build_tiny(WORDS, tmp_path / "tiny", hidden=64, layers=1), LearnerConfig(learning_rate=1e-2))
+    model = LearnerModel(learner, 256)
+    asking, clue, noise, used, unused = (model.encode(word) for word in WORDS[:5])
+    for _ in range(60):  # the clue, and nothing else, says what to do next
+        learner.optimizer.zero_grad()
+        rows = torch.tensor([[*noise, *asking, *clue, *used], [*noise, *asking, *noise, *unused]])
+        torch.autograd.backward(learner.model(input_ids=rows, labels=rows).loss)
+        learner.optimizer.step()
+
+    def played(said: int, did: list[int]) -> Trajectory:
+        opening = Turn(WORDS[2], "", prompt_ids=tuple(noise), token_ids=tuple(asking), span=(1, 2))
+        reply = Turn(WORDS[said], "", prompt_ids=tuple(model.encode(WORDS[said])), token_ids=tuple(did), span=(3, 4))
+        return Trajectory("tests/Any-v0", "task", "train", turns=(opening, reply))
+
+    method = InfoPO(placeholder=WORDS[2])
+    method.bind(model)
+    told, not_told, not_used = method([played(1, used), played(2, unused), played(1, unused)])
+    assert told.turns[0].reward_terms["infopo"] > 2
+    assert not_told.turns[0].reward_terms["infopo"] == pytest.approx(0, abs=1e-5)  # it read what it would have read
+    assert not_used.turns[0].reward_terms["infopo"] < -2

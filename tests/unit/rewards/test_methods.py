@@ -164,7 +164,8 @@ def test_only_terms_and_measures_change_and_are_finite(batch: list[Trajectory], 
             assert all(math.isfinite(value) for value in [*turn.reward_terms.values(), *turn.measures.values()])
             for term in set(old.reward_terms) - set(turn.reward_terms):
                 assert turn.measures[f"raw/{term}"] == old.reward_terms[term]
-    assert shaped != batch
+    # Of a single turn there is no next action that could have used its answer.
+    assert shaped != batch or (name == "infopo" and all(len(member.turns) == 1 for member in batch))
 
 
 @settings(deadline=None)
