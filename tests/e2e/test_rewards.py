@@ -95,6 +95,22 @@ def test_a_method_that_learns_goes_on_where_it_was(polish: str, tmp_path: Path) 
     assert all(line["seconds/reward"] > 0 for line in whole)
 
 
+def test_information_gain_looks_into_the_learner(polish: str, tmp_path: Path) -> None:
+    from agentgym.train.run import train
+
+    method = {"outcome": "environment", "answer_format": {"template": "{answer}"}}
+    rewards = {"reward": [{"name": "information_gain", "kwargs": method}], "grpo__advantage": "igpo"}
+    start = {**warm_start(tmp_path), **rewards}
+    lines = updates_of(train(recipe(tmp_path, "run", grpo__updates=2, eval__episodes=0, **start)))
+    for line in lines:
+        assert line["reward/information_gain"] < 0  # who has polished has lost the answer
+        at_first = line["measure/answer_logprob"] - line["reward/information_gain"]
+        assert -3 < at_first < 0  # one of three things to do
+        assert line["reward/outcome"] == line["success/mean"]
+        assert line["grad_norm"] > 0
+    assert lines[0]["sync_error"] < 1e-3
+
+
 @pytest.mark.parametrize("advantage", ["reinforce_plus_plus", "turn_level", "multi_objective"])
 def test_every_estimator_trains(polish: str, tmp_path: Path, advantage: str) -> None:
     from agentgym.train.run import train
