@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from agentgym.errors import RewardError
 from agentgym.rewards.lare import LaRe
@@ -66,13 +68,14 @@ def test_the_network_learns_too() -> None:
 
 
 @pytest.mark.parametrize("decoder", ["linear", "mlp"])
-def test_lare_goes_on_from_a_checkpoint_as_if_nothing_had_been(decoder: Any) -> None:
+def test_lare_goes_on_from_a_checkpoint_as_if_nothing_had_been(decoder: Any, tmp_path: Path) -> None:
     def make() -> LaRe:
         return LaRe([found, opened], decoder=decoder, sampled_turns=2, seed=3)
 
     whole, resumed = make(), make()
     whole.fit(walks(1))
-    resumed.load_state_dict(json.loads(json.dumps(whole.state_dict())))
+    torch.save({"0.lare": whole.state_dict()}, tmp_path / "rewards.pt")  # as the trainer's checkpoints do
+    resumed.load_state_dict(torch.load(tmp_path / "rewards.pt", weights_only=True)["0.lare"])
     assert whole.fit(walks(2)) == resumed.fit(walks(2))
     one = walk(["wait", "key", "door"])
     assert whole.shape(one) == resumed.shape(one)
