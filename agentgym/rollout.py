@@ -78,6 +78,7 @@ class _Record:
             system_prompt=self.dialogue.system_prompt,
             turns=tuple(self.turns),
             final_observation=last.content if last.role == "user" else "",
+            final_state_key=str(self.dialogue.info.get("state_key", "")),
             success=self.success,
             ended=ended,
             error=error,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from agentgym.errors import TrajectoryFileError
 
-Ending = Literal["terminated", "truncated", "context", "infrastructure"]
+Ending = Literal["terminated", "truncated", "context", "infrastructure", "running"]
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,10 @@ class Trajectory:
         system_prompt: What the model was told first.
         turns: The turns in order.
         final_observation: What the environment said last.
+        final_state_key: State of the world after the last turn; empty if the engine cannot tell.
         success: Whether the task was done; ``None`` if it could not be graded.
         ended: ``terminated``: the task ended. ``truncated``: turn limit. ``context``: the model's window was full.
-            ``infrastructure``: our fault; mask it, never score it.
+            ``infrastructure``: our fault; mask it, never score it. ``running``: not ended yet, as a wrapper sees it.
         error: What went wrong, for ``infrastructure``.
         privileged: Ground truth of the task, for rewards that need it.
         duration_s: Wall-clock seconds from reset to end.
@@ -98,6 +99,7 @@ class Trajectory:
     error: str = ""
     privileged: Mapping[str, Any] = field(default_factory=dict)
     duration_s: float = 0.0
+    final_state_key: str = ""
 
     @property
     def episode_return(self) -> float:
@@ -115,6 +117,15 @@ class Trajectory:
         totals: dict[str, float] = {}
         for turn in self.turns:
             for name, value in turn.reward_terms.items():
+                totals[name] = totals.get(name, 0.0) + value
+        return totals
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """Each measure that reward methods took, summed over the turns."""
+        totals: dict[str, float] = {}
+        for turn in self.turns:
+            for name, value in turn.measures.items():
                 totals[name] = totals.get(name, 0.0) + value
         return totals
 

@@ -32,10 +32,12 @@ class TrajectoryReward(ABC):
         causal: The terms of a turn depend on nothing later than its observation, so that they can be paid while the
             episode goes on. Otherwise :class:`~agentgym.rewards.wrapper.RewardWrapper` pays at the end.
         needs_model: :meth:`bind` must be called before use.
+        needs_group: It compares the episodes of a group, so that one alone, as a wrapper sees it, cannot be shaped.
     """
 
     causal: ClassVar[bool] = False
     needs_model: ClassVar[bool] = False
+    needs_group: ClassVar[bool] = False
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
         """Shape a batch; a method that compares episodes of one ``group`` overrides this.
@@ -54,6 +56,11 @@ class TrajectoryReward(ABC):
     @abstractmethod
     def shape(self, trajectory: Trajectory) -> Trajectory:
         """Shape one episode, which can be scored."""
+
+    @property
+    def ready(self) -> bool:
+        """False until :meth:`fit` has been called once, for a method that can pay nothing before; see the trainer."""
+        return True
 
     def bind(self, model: LanguageModel) -> None:
         """Give the method the policy's own model; only for methods that need one."""
@@ -148,6 +155,11 @@ def with_terms(
     )
 
 
+def raw_measures(turn: Turn) -> dict[str, float]:
+    """Return the turn's reward terms under the names of measures, for a method that pays others instead."""
+    return {f"raw/{name}": value for name, value in turn.reward_terms.items()}
+
+
 def check_finite(trajectory: Trajectory) -> None:
     """Refuse reward terms that are no numbers.
 
@@ -158,3 +170,20 @@ def check_finite(trajectory: Trajectory) -> None:
         for name, value in turn.reward_terms.items():
             if not np.isfinite(value):
                 raise RewardError(f"{place(trajectory, number)}: reward term {name!r} is {value}")
+
+
+def check_spans(trajectory: Trajectory) -> None:
+    """Refuse an episode whose turns do not say which tokens were sampled, one after the other.
+
+    Raises:
+        RewardError: A turn has no tokens, or its span is not where they are.
+    """
+    end = 0
+    for number, turn in enumerate(trajectory.turns):
+        start = end + len(turn.prompt_ids)
+        end = start + len(turn.token_ids)
+        if not turn.token_ids or turn.span != (start, end):
+            raise RewardError(
+                f"{place(trajectory, number)} has span {turn.span} for {len(turn.token_ids)} sampled tokens after "
+                f"{start} others; was it played by a policy that reports its tokens?"
+            )

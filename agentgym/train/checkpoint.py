@@ -8,7 +8,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from agentgym.train.config import Recipe
 from agentgym.train.learner import Learner
 
 MANIFEST = "manifest.json"
+REWARDS = "rewards.pt"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Checkpoint:
         return self.path / "model"
 
 
-def save_checkpoint(folder: Path, step: int, learner: Learner, recipe: Recipe, keep: int) -> Checkpoint:
+def save_checkpoint(
+    folder: Path, step: int, learner: Learner, recipe: Recipe, keep: int, rewards: Mapping[str, Any] | None = None
+) -> Checkpoint:
     """Write ``step-…`` into a folder and delete all but the newest ``keep``.
 
     The files are written and synced under another name, then renamed, so a process killed at any moment leaves the
@@ -50,6 +53,7 @@ def save_checkpoint(folder: Path, step: int, learner: Learner, recipe: Recipe, k
         learner: Model and optimizer.
         recipe: The run's.
         keep: How many stay, at least 1.
+        rewards: State of the reward methods.
     """
     import torch
     from safetensors.torch import save_file
@@ -63,6 +67,8 @@ def save_checkpoint(folder: Path, step: int, learner: Learner, recipe: Recipe, k
                 {name: tensor.contiguous() for name, tensor in adapters.items()}, unfinished / "adapters.safetensors"
             )
         torch.save(_random_states(), unfinished / "random.pt")
+        if rewards:
+            torch.save(dict(rewards), unfinished / REWARDS)
         (unfinished / "recipe.json").write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
         files = {str(file.relative_to(unfinished)): _sha256(file) for file in _files(unfinished)}
         manifest = {"step": step, "files": files}
@@ -122,6 +128,14 @@ def restore(learner: Learner, checkpoint: Checkpoint) -> None:
     if learner.config.lora is not None:
         learner.load_adapter_state(load_file(checkpoint.path / "adapters.safetensors"))
     _set_random_states(torch.load(checkpoint.path / "random.pt", weights_only=True))
+
+
+def read_reward_state(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the state of the reward methods; empty if none keeps any."""
+    import torch
+
+    file = checkpoint.path / REWARDS
+    return dict(torch.load(file, weights_only=True)) if file.exists() else {}
 
 
 @contextlib.contextmanager

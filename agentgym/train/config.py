@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -138,6 +139,13 @@ class WarmstartSection(Section):
     observation_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
+class RewardSection(Section):
+    """A reward method, ``[[reward]]``: a ``name`` of the entry points ``agentgym.rewards``, and its arguments."""
+
+    name: str
+    kwargs: dict[str, Any] = {}
+
+
 class GrpoSection(Section):
     """Group relative policy optimisation and its relatives.
 
@@ -147,7 +155,7 @@ class GrpoSection(Section):
         group_size: Episodes per group, at least 2.
         learning_rate: Of AdamW, after ``warmup_updates`` updates of linear rise.
         last_rate: Share of it that is left at the last update; it falls in a straight line. 1: it stays.
-        advantage: ``grpo``, ``dr_grpo``, ``rloo``, ``gigpo``, or a name of the entry points ``agentgym.advantages``.
+        advantage: A name of :mod:`agentgym.train.advantage`, or of the entry points ``agentgym.advantages``.
         advantage_kwargs: Arguments of the estimator.
         aggregation: How token losses become one: ``token_mean`` (DAPO), ``seq_mean_token_mean`` (GRPO),
             ``seq_mean_token_sum``, ``constant`` (Dr.GRPO: sum over episodes times ``constant_length``).
@@ -256,12 +264,13 @@ class CheckpointSection(Section):
 
 
 class Recipe(Section):
-    """A training run."""
+    """A training run; the methods of ``reward`` shape what is learned from, one after the other, never evaluations."""
 
     run: RunSection = RunSection()
     env: EnvSection
     model: ModelSection = ModelSection()
     warmstart: WarmstartSection = WarmstartSection()
+    reward: list[RewardSection] = []
     grpo: GrpoSection = GrpoSection()
     sampling: SamplingSection = SamplingSection()
     eval: EvalSection = EvalSection()
@@ -341,6 +350,7 @@ def _explain(error: ValidationError, source: str) -> RecipeError | UnknownNameEr
 def _known_beside(key: str) -> list[str]:
     """Return the keys that may have been meant: those of the same section first, else all."""
     known = [name for name, _ in _keys(Recipe)]
+    key = re.sub(r"\.\d+(?=\.)", "", key)  # the place in a list of sections
     parent, _, _ = key.rpartition(".")
     beside = [name for name in known if parent and name.rpartition(".")[0] == parent]
     if beside:
@@ -354,6 +364,8 @@ def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from _keys(inner, f"{prefix}{name}.")
+        elif inner == list[RewardSection]:
+            yield from _keys(RewardSection, f"{prefix}{name}.")
         elif inner == LoraSection | None:
             yield from _keys(LoraSection, f"{prefix}{name}.")
         else:

@@ -152,10 +152,14 @@ class VllmEngine:
             ContextLimitError: There are fewer than two tokens, or more than the context holds.
             InfrastructureError: The engine failed or was closed.
         """
-        if not 1 < len(token_ids) < self.config.max_model_len:
-            raise ContextLimitError(f"a text to score has 2 to {self.config.max_model_len - 1} tokens")
-        scores: tuple[float, ...] = await self._answer(list(token_ids), scoring_params(), _read_scores)
+        scores: tuple[float, ...] = await self._answer(*self._scoring_job(token_ids))
         return scores
+
+    def submit_score(self, token_ids: Sequence[int]) -> Future[tuple[float, ...]]:
+        """Do as ``score`` does, for callers without an event loop."""
+        future: Future[tuple[float, ...]] = Future()
+        self._submit(*self._scoring_job(token_ids), future, None)
+        return future
 
     def call(self, work: Callable[[Any], Result]) -> Result:
         """Run ``work(llm_engine)`` in the engine's thread between two steps and return what it returns."""
@@ -183,6 +187,11 @@ class VllmEngine:
                 f"the dialogue has {len(prompt_ids)} tokens and the engine's context {self.config.max_model_len}"
             )
         return list(prompt_ids), sampling_params(sampling, tuple(stop_token_ids)), _read_sample
+
+    def _scoring_job(self, token_ids: Sequence[int]) -> tuple[list[int], Any, Callable[[Any], tuple[float, ...]]]:
+        if not 1 < len(token_ids) < self.config.max_model_len:
+            raise ContextLimitError(f"a text to score has 2 to {self.config.max_model_len - 1} tokens")
+        return list(token_ids), scoring_params(), _read_scores
 
     async def _answer(self, prompt_ids: list[int], params: Any, read: Callable[[Any], Any]) -> Any:
         loop = asyncio.get_running_loop()

@@ -85,17 +85,32 @@ def describe_episodes(played: Sequence[Trajectory]) -> Figures:
     }
 
 
-def describe_speed(marks_s: Sequence[float], played: Sequence[Trajectory], learned: Figures) -> Figures:
+def describe_rewards(shaped: Sequence[Trajectory]) -> Figures:
+    """Return what an episode was paid by each reward term, and what methods measured of it, as means over episodes."""
+    scored = [t for t in shaped if t.scorable]
+    figures: Figures = {}
+    for prefix, sums in (("reward", [t.reward_terms for t in scored]), ("measure", [t.measures for t in scored])):
+        for name in sorted({name for own in sums for name in own}):
+            figures[f"{prefix}/{name}"] = fmean(own.get(name, 0.0) for own in sums)
+    return figures
+
+
+def describe_speed(
+    marks_s: Sequence[float], played: Sequence[Trajectory], learned: Figures, reward_s: float = 0.0
+) -> Figures:
     """Return seconds and tokens per second.
 
     Args:
         marks_s: Start, end of sampling, end of learning, end of the sync with its proof.
         played: Episodes of the update.
         learned: Its learning figures; ``tokens/trained`` counts padding.
+        reward_s: Seconds that reward methods took before the end of sampling.
     """
     sample_s, train_s, sync_s = (later - earlier for earlier, later in itertools.pairwise(marks_s))
+    sample_s -= reward_s
     return {
         "seconds/sample": sample_s,
+        "seconds/reward": reward_s,
         "seconds/train": train_s,
         "seconds/sync": sync_s,
         "seconds/step": marks_s[-1] - marks_s[0],

@@ -1,4 +1,4 @@
-"""GRPO: sample, score, advantage, update, sync."""
+"""GRPO: sample, shape, score, advantage, update, sync."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from agentgym.errors import InfrastructureError
 from agentgym.rollout import Episode
-from agentgym.train.advantage import find_advantage, group_returns, is_tied, turn_rewards
+from agentgym.train.advantage import estimate_advantages, find_advantage, group_returns, is_tied, turn_rewards
 from agentgym.train.batch import (
     MicroBatch,
     TokenSequence,
@@ -23,13 +23,30 @@ from agentgym.train.batch import (
 )
 from agentgym.train.config import GrpoSection, Recipe
 from agentgym.train.curriculum import TaskStream, batch_digest
-from agentgym.train.figures import Figures, LearningTotals, describe_episodes, describe_speed
+from agentgym.train.figures import Figures, LearningTotals, describe_episodes, describe_rewards, describe_speed
 from agentgym.train.learner import Learner, entropy_of, log_distributions, pick_logprobs
 from agentgym.train.loss import PolicyLoss, TokenData, token_losses
+from agentgym.train.scoring import LearnerModel
+from agentgym.train.shaping import RewardChain
 from agentgym.train.sync import assert_on_policy, push_weights
 from agentgym.trajectory import Trajectory
 
 Play = Callable[[Sequence[Episode]], list[Trajectory]]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What an update played.
+
+    Attributes:
+        groups: What is learned from.
+        played: Every trajectory that was played for them, with what the environment paid.
+        shaped: The same ones, as the reward methods left them.
+    """
+
+    groups: list[Group]
+    played: list[Trajectory]
+    shaped: list[Trajectory]
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,7 @@ class Grpo:
         play: Plays episodes with the sampler.
         reference: The model that the KL term pulls towards; ``None`` without one, or if it is the learner without
             its adapters.
+        rewards: Shape the trajectories before advantages are taken.
     """
 
     def __init__(
@@ -66,10 +84,14 @@ class Grpo:
         engine: Any,
         play: Play,
         reference: Learner | None = None,
+        rewards: RewardChain | None = None,
     ) -> None:
         self.recipe, self.settings = recipe, recipe.grpo
         self.stream, self.learner, self.engine, self.play = stream, learner, engine, play
         self.reference = reference
+        self.rewards = rewards or RewardChain()
+        if self.rewards.needs_model:
+            self.rewards.bind(LearnerModel(learner, recipe.grpo.tokens_per_batch))
         self.estimate = find_advantage(recipe.grpo.advantage)
         self.loss = PolicyLoss(**{name: getattr(recipe.grpo, name) for name in PolicyLoss.__dataclass_fields__})
         self.batch = ""
@@ -82,48 +104,52 @@ class Grpo:
             InfrastructureError: More than half of the episodes failed by a fault of ours.
             DivergenceError: The loss is not finite.
             OffPolicyError: The sampler does not have the trainer's weights.
+            RewardError: A reward method lacks something.
         """
         marks_s = [time.perf_counter()]
-        groups, played = self.sample(step)
+        sampled = self.sample(step)
+        played = sampled.played
         self.batch = batch_digest((t.task_id, t.seed) for t in played)
+        fitted = self.rewards.fit()
         marks_s.append(time.perf_counter())
-        sequences = self.sequences(groups)
+        sequences = self.sequences(sampled.groups)
         learned = self.learn(step, sequences)
         marks_s.append(time.perf_counter())
         push_weights(self.engine, self.learner.model)
         sync_error = self.prove(step, played)
         marks_s.append(time.perf_counter())
         return {
-            **describe_episodes(played),
-            "groups/tied": self.settings.tasks_per_update - sum(not group.tied for group in groups),
+            **describe_rewards(sampled.shaped),
+            **describe_episodes(sampled.shaped),
+            "groups/tied": self.settings.tasks_per_update - sum(not group.tied for group in sampled.groups),
             **learned,
             "sync_error": sync_error,
-            **describe_speed(marks_s, played, learned),
+            **fitted,
+            **describe_speed(marks_s, played, learned, fitted["seconds/reward"]),
         }
 
-    # sample and score
+    # sample, shape and score
 
-    def sample(self, step: int) -> tuple[list[Group], list[Trajectory]]:
-        """Play a batch; with dynamic sampling, tied groups are replaced, in a bounded number of rounds.
-
-        Returns:
-            The groups to learn from, and every trajectory that was played for them.
-        """
+    def sample(self, step: int) -> Sampled:
+        """Play and shape a batch; with dynamic sampling, tied groups are replaced, in a bounded number of rounds."""
         wanted = self.settings.tasks_per_update
         kept: list[Group] = []
         tied: list[Group] = []
         played: list[Trajectory] = []
+        shaped: list[Trajectory] = []
         for round_number in range(self.settings.max_rounds if self.settings.dynamic_sampling else 1):
             plan = self.stream.groups(step, round_number)[: wanted - len(kept)]
             trajectories = self.play([episode for group in plan for episode in group])
             _check_faults(trajectories)
+            paid = self.rewards.shape(trajectories)
             played += trajectories
-            for start in range(0, len(trajectories), self.settings.group_size):
-                group = self.score(trajectories[start : start + self.settings.group_size])
+            shaped += paid
+            for start in range(0, len(paid), self.settings.group_size):
+                group = self.score(paid[start : start + self.settings.group_size])
                 (tied if group.tied else kept).append(group)
             if len(kept) >= wanted:
                 break
-        return (kept if self.settings.dynamic_sampling else kept + tied), played
+        return Sampled(kept if self.settings.dynamic_sampling else kept + tied, played, shaped)
 
     def score(self, members: Sequence[Trajectory]) -> Group:
         """Give each turn its reward."""
@@ -135,8 +161,10 @@ class Grpo:
     def sequences(self, groups: Iterable[Group]) -> list[TokenSequence]:
         """Return the batch as weighted token sequences with advantages."""
         sequences = []
-        for group in groups:
-            advantages = self.estimate(group.members, group.rewards, **self.settings.advantage_kwargs)
+        groups = list(groups)
+        paired = [(group.members, group.rewards) for group in groups]
+        found = estimate_advantages(self.estimate, paired, self.settings.advantage_kwargs)
+        for group, advantages in zip(groups, found, strict=True):
             for trajectory, own in zip(group.members, advantages, strict=True):
                 cut = trajectory.ended in ("truncated", "context") and self.settings.truncated == "mask"
                 if trajectory.scorable and trajectory.turns and not cut:

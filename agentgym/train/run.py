@@ -20,7 +20,14 @@ from agentgym.registry import make_policy
 from agentgym.rollout import Episode, Rollout
 from agentgym.stats import Interval
 from agentgym.train.advantage import find_advantage
-from agentgym.train.checkpoint import Checkpoint, find_checkpoint, restore, save_checkpoint, writing_directory
+from agentgym.train.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    read_reward_state,
+    restore,
+    save_checkpoint,
+    writing_directory,
+)
 from agentgym.train.config import Recipe, load_recipe
 from agentgym.train.curriculum import TaskStream, open_task_stream
 from agentgym.train.engine import EngineConfig, VllmEngine
@@ -29,6 +36,7 @@ from agentgym.train.grpo import Grpo
 from agentgym.train.learner import Learner, learner_config
 from agentgym.train.metrics import METRICS, RunLog
 from agentgym.train.models import load_tokenizer
+from agentgym.train.shaping import RewardChain, open_rewards
 from agentgym.train.sync import push_weights
 from agentgym.train.warmstart import prepare_model, world_options
 from agentgym.trajectory import Trajectory, write_trajectories
@@ -58,6 +66,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> Path:
     """
     stream = open_task_stream(recipe)  # misspelt names are told before anything is written
     find_advantage(recipe.grpo.advantage)
+    rewards = open_rewards(recipe)
     found = _open_directory(recipe, resume)
     torch.manual_seed(recipe.run.seed)
     with RunLog(recipe, found.step if found else (0 if resume else None)) as log:
@@ -65,7 +74,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> Path:
         if recipe.grpo.updates == 0 and recipe.eval.episodes == 0:
             _say(f"the warm-started model is in {start}")
             return recipe.run_dir
-        with _open_run(recipe, stream, log, start, found) as run:
+        with _open_run(recipe, stream, log, start, found, rewards) as run:
             run.go(found.step if found else 0)
     return recipe.run_dir
 
@@ -155,7 +164,8 @@ class _Run:
 
     def _save(self, step: int) -> None:
         folder = self.recipe.run_dir / "checkpoints"
-        save_checkpoint(folder, step, self.learner, self.recipe, self.recipe.checkpoint.keep)
+        keep, rewards = self.recipe.checkpoint.keep, self.grpo.rewards.state_dict()
+        save_checkpoint(folder, step, self.learner, self.recipe, keep, rewards)
 
     def evaluate(self, label: str, step: int) -> None:
         """Play the evaluation's tasks, the same ones and with the same seeds each time."""
@@ -226,13 +236,16 @@ class _Player:
 
 
 @contextlib.contextmanager
-def _open_run(recipe: Recipe, stream: TaskStream, log: RunLog, start: Path, found: Checkpoint | None) -> Iterator[_Run]:
+def _open_run(
+    recipe: Recipe, stream: TaskStream, log: RunLog, start: Path, found: Checkpoint | None, rewards: RewardChain
+) -> Iterator[_Run]:
     """Open learner, engine and environments, with the same weights on both sides."""
     is_adapted = recipe.model.lora is not None
     config = learner_config(recipe, recipe.grpo)
     learner = Learner(found.model_dir if found and not is_adapted else start, config)
     if found:
         restore(learner, found)
+        rewards.load_state_dict(read_reward_state(found))
     wants_reference = recipe.grpo.kl_coef > 0 and not is_adapted
     reference = Learner(start, config) if wants_reference else None
     with contextlib.ExitStack() as stack:
@@ -252,7 +265,7 @@ def _open_run(recipe: Recipe, stream: TaskStream, log: RunLog, start: Path, foun
         runner = stack.enter_context(asyncio.Runner())
         player = _Player(recipe, engine, ChatRenderer(load_tokenizer(start)), runner)
         stack.callback(player.rollout.close)
-        grpo = Grpo(recipe, stream, learner, engine, player.play, reference)
+        grpo = Grpo(recipe, stream, learner, engine, player.play, reference, rewards)
         yield _Run(recipe, log, learner, grpo, player)
 
 

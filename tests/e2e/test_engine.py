@@ -12,10 +12,19 @@ from typing import Any
 
 import pytest
 
-from agentgym.errors import ContextLimitError, InfrastructureError, ModelError, OffPolicyError, UsageError
+from agentgym.errors import (
+    ContextLimitError,
+    InfrastructureError,
+    ModelError,
+    OffPolicyError,
+    RewardError,
+    UsageError,
+)
 from agentgym.policy import SamplingParams
+from agentgym.rewards.trajectory_reward import Continuation
 from agentgym.train.engine import EngineConfig, VllmEngine
-from agentgym.train.models import build_tiny, resolve_model
+from agentgym.train.models import build_tiny, load_tokenizer, resolve_model
+from agentgym.train.scoring import EngineModel
 from agentgym.train.sync import assert_on_policy, measure_sync_error, push_weights, trainer_logprobs
 
 pytestmark = pytest.mark.e2e
@@ -61,6 +70,16 @@ async def test_samples_carry_their_logprobs(engine: VllmEngine, tiny: Path) -> N
         scores = await engine.score([*prompt, *sample.token_ids])
         assert len(scores) == len(prompt) + 8
         assert scores[-9:] == pytest.approx(sample.logprobs, abs=1e-4)
+
+
+def test_reward_methods_may_ask_the_engine(engine: VllmEngine, tiny: Path) -> None:
+    push_weights(engine, model := load(tiny))
+    asked = [Continuation(prompt, [5 + i, 9, 7][: 1 + i % 3]) for i, prompt in enumerate(PROMPTS)]
+    scores = EngineModel(engine, load_tokenizer(tiny)).score(asked)
+    for one, own in zip(asked, scores, strict=True):
+        assert own == pytest.approx(trainer_logprobs(model, one.context_ids, one.ids), abs=1e-4)
+    with pytest.raises(RewardError, match="at least one"):
+        EngineModel(engine, load_tokenizer(tiny)).score([Continuation(PROMPTS[0], [])])
 
 
 async def test_logprobs_are_of_the_distribution_sampled_from(engine: VllmEngine, tiny: Path) -> None:

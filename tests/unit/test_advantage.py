@@ -28,7 +28,10 @@ VECTORS = [
 
 
 def episode(rewards: Sequence[float], ended: str = "terminated") -> Trajectory:
-    turns = tuple(Turn("see", "do", reward_terms={"r": reward}, state_key=f"{i}") for i, reward in enumerate(rewards))
+    turns = tuple(
+        Turn("see", "do", token_ids=(1,), reward_terms={"r": reward}, state_key=f"{i}")
+        for i, reward in enumerate(rewards)
+    )
     return Trajectory("tests/Any-v0", "task", "train", turns=turns, ended=ended)
 
 

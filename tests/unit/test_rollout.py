@@ -71,6 +71,7 @@ def test_spans_lay_out_the_tokens(guess_id: str) -> None:
     assert ids == [0, 1, 2, 0, 0, 1, 2, 0, 0, 0, 1, 2]
     assert mask == [0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 1, 1]
     assert [turn.state_key for turn in played.turns] == ["start", "after 9", "after 8"]
+    assert played.final_state_key == ""  # the environment gives its last state no key
 
 
 def test_a_crash_masks_only_its_own_episode(guess_id: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -96,6 +97,7 @@ def test_a_full_context_truncates(guess_id: str) -> None:
 def test_turn_limit_truncates(guess_id: str) -> None:
     (played,) = play(guess_id, Scripted(lambda d: "0"), [Episode("e", "valid", "valid/7")])
     assert (played.ended, played.success, len(played.turns)) == ("truncated", False, 5)
+    assert played.final_state_key == "after 0"
 
 
 def test_a_users_mistake_is_raised_and_stops_the_rest(guess_id: str) -> None:
