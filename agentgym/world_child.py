@@ -83,7 +83,7 @@ def serve(
     calls: socket.socket, lifeline: Connection, make_env: Callable[[], gymnasium.Env[Any, Any]], threaded: bool
 ) -> None:
     """Answer calls until the parent says ``close`` or hangs up; runs in the child."""
-    _die_with_parent(lifeline)
+    die_with_parent(lifeline)
     os.dup2(2, 1)  # what an engine prints must not end up in the parent's output
     sending = threading.Lock()
 
@@ -188,7 +188,7 @@ def _describe_failure(error: Exception) -> Failure:
     return Failure(kind, str(error) or kind.__name__, traceback.format_exc())
 
 
-def _die_with_parent(lifeline: Connection) -> None:
+def die_with_parent(lifeline: Connection) -> None:
     """Have the kernel kill this process group when the parent's end of the pipe closes.
 
     A thread that waits for the end of the pipe could not run while a native engine holds the interpreter's lock, and

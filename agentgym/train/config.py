@@ -225,7 +225,8 @@ class SamplingSection(Section):
         max_tokens: Most tokens per turn.
         concurrency: Episodes in flight, each with an environment of its own.
         context: Longest episode in tokens.
-        kv_cache_mb: Memory of vLLM's key-value cache.
+        engines: vLLM engines that share the episodes out; more than one is for cores that one leaves idle.
+        kv_cache_mb: Memory of the key-value cache of each.
         dtype: Of the sampler; the on-policy proof at 1e-3 needs ``float32``.
     """
 
@@ -234,6 +235,7 @@ class SamplingSection(Section):
     max_tokens: PositiveInt = 32
     concurrency: PositiveInt = 32
     context: PositiveInt = 2048
+    engines: PositiveInt = 1
     kv_cache_mb: PositiveInt = 1024
     dtype: Literal["float32", "bfloat16"] = "float32"
 

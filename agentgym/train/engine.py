@@ -14,14 +14,21 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from agentgym.errors import ContextLimitError, InfrastructureError, ModelError
 from agentgym.policy import SamplingParams
-from agentgym.train.vllm_runtime import EngineConfig, close_vllm, open_vllm, sampling_params, scoring_params
+from agentgym.train.vllm_runtime import (
+    EngineConfig,
+    close_vllm,
+    load_weights,
+    open_vllm,
+    sampling_params,
+    scoring_params,
+)
 
 __all__ = ["EngineConfig", "EngineCounters", "Sample", "VllmEngine"]
 
@@ -115,7 +122,7 @@ class VllmEngine:
         _keep_own_threads()
 
     async def generate(
-        self, prompt_ids: Sequence[int], sampling: SamplingParams, stop_token_ids: Sequence[int] = ()
+        self, prompt_ids: Sequence[int], sampling: SamplingParams, stop_token_ids: Sequence[int] = (), route: int = 0
     ) -> Sample:
         """Sample an answer to a prompt.
 
@@ -123,6 +130,7 @@ class VllmEngine:
             prompt_ids: Token ids so far; what it has in common with earlier prompts is not computed again.
             sampling: Temperature, nucleus, length, seed. Its ``stop`` texts are not read here: give token ids.
             stop_token_ids: Tokens that end the answer.
+            route: Requests of one number share a prefix cache; one engine has only one.
 
         Raises:
             ContextLimitError: The prompt leaves no room in the context.
@@ -160,6 +168,26 @@ class VllmEngine:
         future: Future[tuple[float, ...]] = Future()
         self._submit(*self._scoring_job(token_ids), future, None)
         return future
+
+    def load(self, weights: Iterable[tuple[str, Any]]) -> None:
+        """Take these weights, by their names in a checkpoint, and forget every cached prefix of the old ones.
+
+        Raises:
+            InfrastructureError: Requests are in flight, or vLLM did not take the weights.
+        """
+        if self.running:
+            raise InfrastructureError(
+                f"weights can only be pushed between batches; {self.running} requests are running"
+            )
+        try:
+            reset = self.call(lambda llm: load_weights(llm, weights))
+        except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
+            raise InfrastructureError(
+                f"vLLM did not take the trainer's weights ({error}); is it the model that the engine was opened with, "
+                f"{self.config.model!r}? The engine's weights are now undefined: close it and open another"
+            ) from error
+        if not reset:
+            raise InfrastructureError("vLLM kept cached prefixes of the old weights: requests arrived during the push")
 
     def call(self, work: Callable[[Any], Result]) -> Result:
         """Run ``work(llm_engine)`` in the engine's thread between two steps and return what it returns."""

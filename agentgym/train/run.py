@@ -30,12 +30,13 @@ from agentgym.train.checkpoint import (
 )
 from agentgym.train.config import Recipe, load_recipe
 from agentgym.train.curriculum import TaskStream, open_task_stream
-from agentgym.train.engine import EngineConfig, VllmEngine
+from agentgym.train.engine import EngineConfig
 from agentgym.train.figures import Figures
 from agentgym.train.grpo import Grpo
 from agentgym.train.learner import Learner, learner_config
 from agentgym.train.metrics import METRICS, RunLog
 from agentgym.train.models import load_tokenizer
+from agentgym.train.replicas import EngineReplicas
 from agentgym.train.shaping import RewardChain, open_rewards
 from agentgym.train.sync import push_weights
 from agentgym.train.warmstart import prepare_model, world_options
@@ -205,7 +206,7 @@ class _Run:
 class _Player:
     """Plays episodes with one engine, one set of environments and one event loop, kept from batch to batch."""
 
-    def __init__(self, recipe: Recipe, engine: VllmEngine, renderer: ChatRenderer, runner: asyncio.Runner) -> None:
+    def __init__(self, recipe: Recipe, engine: EngineReplicas, renderer: ChatRenderer, runner: asyncio.Runner) -> None:
         self.recipe, self.engine, self.renderer, self.runner = recipe, engine, renderer, runner
         self.rollout: Rollout = world_options(recipe).open_rollout(recipe.env.id, self._policy(1.0, 1.0))
 
@@ -250,15 +251,16 @@ def _open_run(
     reference = Learner(start, config) if wants_reference else None
     with contextlib.ExitStack() as stack:
         sampling = recipe.sampling
-        engine = VllmEngine(
+        engine = EngineReplicas(
             EngineConfig(
                 str(start),
                 dtype=sampling.dtype,
                 max_model_len=sampling.context,
-                max_num_seqs=max(sampling.concurrency, 1),
+                max_num_seqs=sampling.concurrency,
                 kv_cache_bytes=sampling.kv_cache_mb << 20,
                 seed=recipe.run.seed,
-            )
+            ),
+            sampling.engines,
         )
         stack.callback(engine.close)
         push_weights(engine, learner.model)

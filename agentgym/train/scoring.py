@@ -13,6 +13,7 @@ from agentgym.rewards.trajectory_reward import Array, Continuation
 from agentgym.train.batch import TokenSequence, in_batch_order, with_old_logprobs
 from agentgym.train.engine import VllmEngine
 from agentgym.train.learner import Learner
+from agentgym.train.replicas import EngineReplicas
 
 
 class LearnerModel:
@@ -66,7 +67,7 @@ class EngineModel:
         tokenizer: Of its model.
     """
 
-    def __init__(self, engine: VllmEngine, tokenizer: Any) -> None:
+    def __init__(self, engine: VllmEngine | EngineReplicas, tokenizer: Any) -> None:
         self.engine, self.tokenizer = engine, tokenizer
 
     def encode(self, text: str) -> list[int]:

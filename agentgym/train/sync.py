@@ -10,14 +10,15 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from agentgym.errors import InfrastructureError, OffPolicyError
+from agentgym.errors import OffPolicyError
 from agentgym.policy import SamplingParams
 from agentgym.train.engine import VllmEngine
+from agentgym.train.replicas import EngineReplicas
 
 TOLERANCE = 1e-3  # nats per token, fp32; done right, 1e-6 (tiny) to 1e-4 (SmolLM2-135M) is measured
 
 
-def push_weights(engine: VllmEngine, model: Any) -> None:
+def push_weights(engine: VllmEngine | EngineReplicas, model: Any) -> None:
     """Copy the trainer's parameters into the engine, and forget every cached prefix of the old ones.
 
     Args:
@@ -28,21 +29,11 @@ def push_weights(engine: VllmEngine, model: Any) -> None:
     Raises:
         InfrastructureError: Requests are in flight, or vLLM did not take the weights.
     """
-    if engine.running:
-        raise InfrastructureError(f"weights can only be pushed between batches; {engine.running} requests are running")
-    try:
-        reset = engine.call(lambda llm: _load(llm, model))
-    except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
-        raise InfrastructureError(
-            f"vLLM did not take the trainer's weights ({error}); is it the model that the engine was opened with, "
-            f"{engine.config.model!r}? The engine's weights are now undefined: close it and open another"
-        ) from error
-    if not reset:
-        raise InfrastructureError("vLLM kept cached prefixes of the old weights: requests arrived during the push")
+    engine.load(named_weights(model))
 
 
 def measure_sync_error(
-    engine: VllmEngine, model: Any, prompts: Sequence[Sequence[int]], *, max_tokens: int = 16
+    engine: VllmEngine | EngineReplicas, model: Any, prompts: Sequence[Sequence[int]], *, max_tokens: int = 16
 ) -> float:
     """Sample from the engine and compare its log-probabilities with the trainer's own.
 
@@ -71,7 +62,7 @@ def measure_sync_error(
 
 
 def assert_on_policy(
-    engine: VllmEngine, model: Any, prompts: Sequence[Sequence[int]], *, tolerance: float = TOLERANCE
+    engine: VllmEngine | EngineReplicas, model: Any, prompts: Sequence[Sequence[int]], *, tolerance: float = TOLERANCE
 ) -> float:
     """Check that the engine samples from the trainer's present policy.
 
@@ -122,32 +113,3 @@ def named_weights(model: Any) -> Iterator[tuple[str, Any]]:
     for name, parameter in inner.named_parameters():
         if not any(name.startswith(f"{prefix}.") for prefix in adapted) and ".original_module." not in name:
             yield name.replace(".modules_to_save.default.", "."), parameter.detach()
-
-
-def _load(llm: Any, model: Any) -> bool:
-    """In the engine's thread: reload in checkpoint format, repair what vLLM leaves stale, drop cached prefixes."""
-    import torch
-
-    if llm.has_unfinished_requests():
-        return False
-    with torch.no_grad():
-        llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named_weights(model)})
-        llm.apply_model(_repack_heads)
-    return bool(llm.reset_prefix_cache())
-
-
-def _repack_heads(vllm_model: Any) -> None:
-    """Pack output heads again on CPU.
-
-    vLLM 0.32 multiplies with a packed copy of each matrix. ``reload_weights`` packs again what it loaded, but a head
-    that is tied to the embedding is never loaded by itself, so its copy stays what it was (measured: 0.14 to 5 nats).
-    """
-    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
-
-    embeddings = [module for module in vllm_model.modules() if isinstance(module, VocabParallelEmbedding)]
-    heads = [module for module in embeddings if isinstance(module, ParallelLMHead)]
-    for module in heads or embeddings:
-        if hasattr(module, "cpu_linear"):
-            from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
-
-            dispatch_cpu_unquantized_gemm(module, remove_weight=False)

@@ -13,6 +13,7 @@ from agentgym.policy import Completion, Dialogue, SamplingParams
 if TYPE_CHECKING:
     from agentgym.chat import ChatRenderer
     from agentgym.train.engine import VllmEngine
+    from agentgym.train.replicas import EngineReplicas
 
 
 class VllmPolicy:
@@ -41,7 +42,7 @@ class VllmPolicy:
         self,
         model: str | None = None,
         *,
-        engine: VllmEngine | None = None,
+        engine: VllmEngine | EngineReplicas | None = None,
         renderer: ChatRenderer | None = None,
         temperature: float = 1.0,
         top_p: float = 1.0,
@@ -75,7 +76,7 @@ class VllmPolicy:
         if room < 1:
             raise ContextLimitError(f"the dialogue's {len(context)} tokens leave no room for an answer")
         sampling = replace(self.sampling, max_tokens=min(room, self.sampling.max_tokens))
-        sample = await self.engine.generate(context, sampling, self.renderer.stop_token_ids)
+        sample = await self.engine.generate(context, sampling, self.renderer.stop_token_ids, route=dialogue.episode)
         return Completion(
             text=self.renderer.action_text(sample.token_ids),
             prompt_ids=tuple(prompt_ids),
