@@ -16,6 +16,7 @@ import pytest
 
 HERE = Path(__file__).parent
 COPY = HERE / "vectors.json"
+# Beside the main checkout; the figures of the study that the methods were built from.
 SPEC = HERE.parents[2].parent / "shared" / "specs" / "reward_vectors.json"
 Key = tuple[str, str]
 
