@@ -24,7 +24,7 @@ from agentgym_search.passages import Passage
 from agentgym_search.question import Hop, Question
 
 _LOCK = threading.RLock()  # many environments of one process start at once, and wait for one to read the file
-_OPENING_WORDS = 16  # of a passage, for an expert whose search for the title found others of that name
+_OPENING_WORDS = 48  # of a passage, for an expert whose search for the title found others of that name
 
 
 class DataFileError(UsageError):

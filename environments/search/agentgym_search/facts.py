@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import re
 import sqlite3
 import unicodedata
 from collections import Counter
@@ -23,16 +24,16 @@ from agentgym.errors import InfrastructureError
 # Withdrawn from ISO 3166: Burma, Netherlands Antilles, Serbia and Montenegro. Their successors are listed beside them.
 _WITHDRAWN = frozenset({"BU", "AN", "CS"})
 # countryinfo has codes of ISO 639-1, and some that are codes of countries; only these are taken to be languages.
-LANGUAGES: Mapping[str, str] = {
-    **{"am": "Amharic", "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "da": "Danish", "de": "German"},
-    **{"dv": "Dhivehi", "dz": "Dzongkha", "el": "Greek", "en": "English", "es": "Spanish", "et": "Estonian"},
-    **{"fa": "Persian", "fo": "Faroese", "fr": "French", "hr": "Croatian", "hu": "Hungarian", "id": "Indonesian"},
-    **{"is": "Icelandic", "it": "Italian", "ja": "Japanese", "ka": "Georgian", "km": "Khmer", "ko": "Korean"},
-    **{"lo": "Lao", "lt": "Lithuanian", "lv": "Latvian", "mk": "Macedonian", "mn": "Mongolian", "ms": "Malay"},
-    **{"my": "Burmese", "ne": "Nepali", "nl": "Dutch", "no": "Norwegian", "pl": "Polish", "pt": "Portuguese"},
-    **{"ro": "Romanian", "ru": "Russian", "sk": "Slovak", "sl": "Slovene", "sq": "Albanian", "sv": "Swedish"},
-    **{"th": "Thai", "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese", "zh": "Chinese"},
-}
+_LANGUAGES = (
+    "am Amharic, ar Arabic, bg Bulgarian, bn Bengali, da Danish, de German, dv Dhivehi, dz Dzongkha, el Greek, "
+    "en English, es Spanish, et Estonian, fa Persian, fo Faroese, fr French, hr Croatian, hu Hungarian, "
+    "id Indonesian, is Icelandic, it Italian, ja Japanese, ka Georgian, km Khmer, ko Korean, lo Lao, "
+    "lt Lithuanian, lv Latvian, mk Macedonian, mn Mongolian, ms Malay, my Burmese, ne Nepali, nl Dutch, "
+    "no Norwegian, pl Polish, pt Portuguese, ro Romanian, ru Russian, sk Slovak, sl Slovene, sq Albanian, "
+    "sv Swedish, th Thai, tr Turkish, uk Ukrainian, vi Vietnamese, zh Chinese"
+)
+LANGUAGES: Mapping[str, str] = dict(pair.split() for pair in _LANGUAGES.split(", "))
+_WORD = re.compile(r"\w+")
 _MANY = (",", ";", "/", " and ", "&", "et al", "Known to", "U of", "Argonne")
 
 
@@ -115,8 +116,15 @@ def load_facts() -> Facts:
 
 def fold(text: str) -> str:
     """Return a text without its diacritics."""
+    if text.isascii():
+        return text
     parts = unicodedata.normalize("NFKD", text)
     return unicodedata.normalize("NFC", "".join(sign for sign in parts if not unicodedata.combining(sign)))
+
+
+def plain_words(text: str) -> list[str]:
+    """Return the words of a text without case, diacritics and punctuation."""
+    return _WORD.findall(fold(text).lower())
 
 
 def with_folded(names: Iterable[str]) -> tuple[str, ...]:
@@ -128,14 +136,16 @@ def _read_countries() -> dict[str, Country]:
     from countryinfo import CountryInfo
 
     raw: dict[str, dict[str, Any]] = {}
+    claims: dict[str, set[str]] = {}
     for entry in CountryInfo.all().values():
         code = (entry.get("ISO") or {}).get("alpha2")
+        if code and code not in _WITHDRAWN:
+            claims.setdefault(str(entry.get("capital")), set()).add(code)
         known = raw.get(str(code))
         # Two entries of one code: the one that says more.
         if code and code not in _WITHDRAWN and (known is None or len(entry) > len(known)):
             raw[code] = dict(entry)
     raw = {code: entry for code, entry in sorted(raw.items()) if not set("(,") & set(entry["name"])}
-    claims = Counter(str(entry.get("capital")) for entry in raw.values())
     spelled = Counter(name for entry in raw.values() for name in {entry["name"], *(entry.get("altSpellings") or [])})
     neighbours = _agreed_neighbours(raw)
     return {code: _country(code, entry, claims, spelled, neighbours[code]) for code, entry in raw.items()}
@@ -144,12 +154,12 @@ def _read_countries() -> dict[str, Country]:
 def _country(
     code: str,
     entry: Mapping[str, Any],
-    claims: Mapping[str, int],
+    claims: Mapping[str, set[str]],
     spelled: Mapping[str, int],
     neighbours: tuple[str, ...] | None,
 ) -> Country:
     capital = entry.get("capital")
-    alone = isinstance(capital, str) and claims[capital] == 1 and "/" not in capital
+    alone = isinstance(capital, str) and len(claims[capital]) == 1 and "/" not in capital
     others = [name for name in entry.get("altSpellings") or [] if len(name) > 3 and spelled[name] == 1]
     return Country(
         code=code,
@@ -204,9 +214,9 @@ def _read_airports(countries: Mapping[str, Country]) -> dict[str, Airport]:
     import airportsdata
 
     rows = airportsdata.load("IATA")
-    named = Counter(fold(row["name"]).lower() for row in rows.values())
+    named = Counter(" ".join(plain_words(row["name"])) for row in rows.values())
     return {
         code: Airport(code, row["name"], row["city"], row["subd"], row["country"], round(row["elevation"]))
         for code, row in sorted(rows.items())
-        if row["country"] in countries and row["city"] and named[fold(row["name"]).lower()] == 1
+        if row["country"] in countries and row["city"] and named[" ".join(plain_words(row["name"]))] == 1
     }

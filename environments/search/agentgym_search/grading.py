@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import unicodedata
 from collections.abc import Sequence
 
 
-@functools.lru_cache(maxsize=4096)  # the same names are accepted again and again
 def split_answer(text: str) -> tuple[str, ...]:
     """Return the words of an answer in lower case; punctuation and symbols part words.
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from agentgym_search.facts import fold
+from agentgym_search.facts import plain_words
 from agentgym_search.passages import Passage
-
-_WORD = re.compile(r"\w+")
 
 
 class PassageIndex:
@@ -42,7 +39,7 @@ class PassageIndex:
 
     def search(self, query: str, top_k: int) -> list[int]:
         """Return the numbers of the passages that fit best and share a word with the query, best first."""
-        known = [self._vocabulary[word] for word in split_query(query) if word in self._vocabulary]
+        known = [self._vocabulary[word] for word in plain_words(query) if word in self._vocabulary]
         if not known:
             return []
         scores = self._bm25.get_scores_from_ids(known)
@@ -66,10 +63,5 @@ class PassageIndex:
         return self._numbers[passage]
 
     def _words(self, passage: Passage) -> list[int]:
-        words = split_query(f"{passage.title} {passage.text}")
+        words = plain_words(f"{passage.title} {passage.text}")
         return [self._vocabulary.setdefault(word, len(self._vocabulary)) for word in words]
-
-
-def split_query(text: str) -> list[str]:
-    """Return the words that are compared: without case and diacritics."""
-    return _WORD.findall(fold(text).lower())

@@ -153,7 +153,11 @@ RELATIONS: Mapping[str, Relation] = {
         Relation(
             "discovered_in",
             ELEMENTS,
-            ("the country where {x} was discovered", "the country of the discovery of {x}", "the land that gave us {x}"),
+            (
+                "the country where {x} was discovered",
+                "the country of the discovery of {x}",
+                "the land that gave us {x}",
+            ),
             DISCOVERY,
             lambda facts, symbol: _country(facts, facts.elements[symbol].country),
             _about(DISCOVERY),

@@ -154,7 +154,7 @@ class SearchQAEnv(AgentEnv):
         self._index = self._library.index(task.split)
         self._seen, self._asked, self._measures = set(), set(), {}
         text = self._question.text
-        words = [word for word in re.findall(r"\w+", text) if len(word) > 3]
+        words = [word for word in re.findall(r"\w+", text) if len(word) > 3] or [text]
         return Opening(f"Question: {text}", self._state_key(), self._suggest(words, ""), self._privileged())
 
     def _read(self, action: str) -> Move:
@@ -175,13 +175,14 @@ class SearchQAEnv(AgentEnv):
         numbers = self._index.search(query, self._top_k)
         self._seen.update(numbers)
         passages = [self._index.passages[number] for number in numbers]
+        titles = [passage.title for passage in passages]
         shown = "\n".join(passage.show(self._passage_chars) for passage in passages)
         return Transition(
             observation=shown or "No passage has any of these words. Search for others.",
             reward_terms={"outcome": 0.0},
             executable=bool(numbers),
             state_key=self._state_key(),
-            admissible_actions=self._suggest([passage.title for passage in passages], shown),
+            admissible_actions=self._suggest(titles, shown) if titles else self.admissible_actions,
             privileged=self._privileged(),
         )
 
