@@ -163,7 +163,7 @@ class FactLibrary:
         UsageError: None is given, or the number is not from 1 to 99999999.
     """
 
-    splits = SPLITS
+    splits: tuple[str, ...] = SPLITS
 
     def __init__(self, families: Sequence[str] | None = None, tasks_per_split: int = 10_000) -> None:
         given = [families] if isinstance(families, str) else list(FAMILIES if families is None else families)
