@@ -17,7 +17,7 @@ CUTS = (2, 5, 10)
 
 def measure(env: SearchQAEnv, split: str) -> str:
     """Return one row of the table: the question itself is the query, and the expert plays."""
-    library = env._library
+    library = env.library
     index = library.index(split)
     recalls: dict[int, list[float]] = {cut: [] for cut in CUTS}
     scores: list[float] = []

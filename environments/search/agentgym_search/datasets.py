@@ -87,9 +87,10 @@ class QuestionRow(BaseModel):
 
 @dataclass(frozen=True)
 class Split:
-    """The questions of one file by their ids, and what they are answered from."""
+    """The questions of one file by their ids, where each stands, and what they are answered from."""
 
     questions: Mapping[str, Question]
+    positions: Mapping[str, int]
     index: PassageIndex
 
 
@@ -123,10 +124,7 @@ class FileLibrary:
         Raises:
             KeyError: The split has no such id.
         """
-        questions = self._read(split).questions
-        if question_id not in questions:
-            raise KeyError(question_id)
-        return list(questions).index(question_id)
+        return self._read(split).positions[question_id]
 
     def question(self, split: str, question_id: str) -> Question:
         """Return the question with an id that the split has."""
@@ -156,7 +154,7 @@ def _read_split(path: Path, _: object, corpus: Path | None, __: object) -> Split
         if row.id in questions:
             raise DataFileError(f"{path}: row {number} has the id {row.id!r} of an earlier one")
         questions[row.id] = _question(row, index, f"{path}: row {number}")
-    return Split(questions, index)
+    return Split(questions, {question_id: place for place, question_id in enumerate(questions)}, index)
 
 
 def read_corpus(path: Path) -> list[Passage]:

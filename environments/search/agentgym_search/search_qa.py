@@ -46,6 +46,9 @@ class SearchQAEnv(AgentEnv):
         max_turns: Turns after which the episode is truncated.
         **kwargs: As for :class:`agentgym.env.AgentEnv`.
 
+    Attributes:
+        library: Where questions and passages come from.
+
     Raises:
         UnknownNameError: A split or family does not exist.
         DataFileError: ``data`` has no file of questions.
@@ -89,10 +92,10 @@ class SearchQAEnv(AgentEnv):
             raise UsageError("families are of generated questions: leave them out where data is given")
         if data is None and corpus is not None:
             raise UsageError("a corpus goes with data: generated questions have their own")
-        self._library: Library = (
+        self.library: Library = (
             FileLibrary(data, corpus) if data is not None else FactLibrary(families, tasks_per_split)
         )
-        self.splits = self._library.splits
+        self.splits = self.library.splits
         super().__init__(split=self.splits[0] if split is None else split, max_turns=max_turns, **kwargs)
         if self.action_format.name == "json":
             self.action_format = CommandCall(self.tools)
@@ -111,12 +114,12 @@ class SearchQAEnv(AgentEnv):
             DataFileError: The split's file cannot be read.
         """
         if self._known_split(split) not in self._task_sets:
-            ids = self._library.ids(split)
+            ids = self.library.ids(split)
 
             def build(task_id: str) -> Task:
-                return self.make_task(task_id, split, kind=self._library.question(split, task_id).kind)
+                return self.make_task(task_id, split, kind=self.library.question(split, task_id).kind)
 
-            index = self._library.position
+            index = self.library.position
             self._task_sets[split] = TaskSet(split, ids, build, index=lambda task_id: index(split, task_id))
         return self._task_sets[split]
 
@@ -150,8 +153,8 @@ class SearchQAEnv(AgentEnv):
         return _move("answer", question.answers[0])
 
     def _start(self, task: Task) -> Opening:
-        self._question = self._library.question(task.split, task.id)
-        self._index = self._library.index(task.split)
+        self._question = self.library.question(task.split, task.id)
+        self._index = self.library.index(task.split)
         self._seen, self._asked, self._measures = set(), set(), {}
         text = self._question.text
         words = [word for word in re.findall(r"\w+", text) if len(word) > 3] or [text]
