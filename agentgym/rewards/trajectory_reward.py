@@ -156,8 +156,11 @@ def with_terms(
 
 
 def raw_measures(turn: Turn) -> dict[str, float]:
-    """Return the turn's reward terms under the names of measures, for a method that pays others instead."""
-    return {f"raw/{name}": value for name, value in turn.reward_terms.items()}
+    """Return the turn's reward terms under the names of measures, for a method that pays others instead.
+
+    Of a term that an earlier method has replaced, the measure stays the environment's.
+    """
+    return {f"raw/{name}": value for name, value in turn.reward_terms.items() if f"raw/{name}" not in turn.measures}
 
 
 def check_finite(trajectory: Trajectory) -> None:

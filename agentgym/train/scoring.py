@@ -87,7 +87,8 @@ class EngineModel:
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer.encode(text, add_special_tokens=False))
+    # As the chat renderer does: text that spells a special token is text.
+    return list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
 
 def _check(continuations: Sequence[Continuation]) -> None:

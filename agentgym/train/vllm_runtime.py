@@ -13,7 +13,7 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -100,6 +100,7 @@ def _open(config: EngineConfig) -> Any:
 
     if not config.compile:
         _skip_rank_kernel()
+    _guard_kernel_scan()
     return LLMEngine.from_engine_args(engine_arguments(config))
 
 
@@ -169,6 +170,23 @@ def _skip_rank_kernel() -> None:
 
     compiled = sampler.batched_count_greater_than
     sampler.batched_count_greater_than = getattr(compiled, "_torchdynamo_orig_callable", compiled)
+
+
+def _guard_kernel_scan() -> None:
+    """Let vLLM open after a world has imported numba: its search for kernels reads ``vars`` of all that is loaded.
+
+    llvmlite's library answers any attribute with a function, ``__dict__`` too, and the search stumbles over that.
+    """
+    try:
+        from vllm.triton_utils import dispatcher
+    except ImportError:  # versions that do not search
+        return
+
+    def read_dict(value: Any) -> Mapping[str, Any]:
+        found = vars(value)
+        return found if isinstance(found, Mapping) else {}
+
+    setattr(dispatcher, "vars", read_dict)  # noqa: B010  # shadows the builtin in that module alone
 
 
 @functools.lru_cache(maxsize=256)

@@ -22,7 +22,7 @@ def test_recipes_that_are_shipped_load_and_survive_resolution(path: Path, tmp_pa
 
 
 def test_there_are_recipes() -> None:
-    assert {path.stem for path in RECIPES} >= {"household-tiny", "household-smollm2"}
+    assert {path.stem for path in RECIPES} >= {"household-tiny", "household-smollm2", "search-tiny"}
 
 
 def test_overrides_reach_into_sections() -> None:
