@@ -39,11 +39,7 @@ class WorldProcess:
     """
 
     def __init__(self, make_env: Callable[[], gymnasium.Env[Any, Any]], *, threaded: bool) -> None:
-        if getattr(multiprocessing.current_process(), "_inheriting", False):
-            raise UsageError(
-                "worker processes read your script again as they start: put what it runs under "
-                "`if __name__ == '__main__':`"
-            )
+        require_main_guard()
         context = multiprocessing.get_context("spawn")
         self.calls, their_calls = socket.socketpair()
         their_lifeline, lifeline = context.Pipe(duplex=False)
@@ -93,6 +89,18 @@ class WorldProcess:
             fate = _describe_exit(self._process.exitcode) + (f" during {verb}()" if verb else "")
         self.end()
         return InfrastructureError(f"the environment's worker (pid {self.pid}) {fate}; the next episode gets a new one")
+
+
+def require_main_guard() -> None:
+    """Refuse to start a child while this process is itself a child being born.
+
+    Raises:
+        UsageError: It is: the script that it reads again starts children outside of a guard.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UsageError(
+            "worker processes read your script again as they start: put what it runs under `if __name__ == '__main__':`"
+        )
 
 
 def read_answer(body: bytes, verb: str) -> Any:

@@ -27,6 +27,7 @@ from agentgym.machine import usable_cores
 from agentgym.policy import SamplingParams
 from agentgym.train.engine import EngineConfig, Sample, VllmEngine
 from agentgym.world_child import die_with_parent
+from agentgym.world_process import require_main_guard
 
 logger = logging.getLogger(__name__)
 _CLOSE_S = 10.0
@@ -41,6 +42,7 @@ class EngineReplicas:
 
     Raises:
         ModelError: One of them cannot open the model.
+        UsageError: A script starts them outside of ``if __name__ == "__main__":``.
     """
 
     def __init__(self, config: EngineConfig, count: int) -> None:
@@ -108,6 +110,7 @@ class _Remote:
     """An engine in a child process, from here."""
 
     def __init__(self, config: EngineConfig) -> None:
+        require_main_guard()
         context = multiprocessing.get_context("spawn")
         self._calls, their_calls = context.Pipe()
         their_lifeline, self._lifeline = context.Pipe(duplex=False)
