@@ -168,7 +168,27 @@ def _read_text(rest: str) -> str:
 
 def write_place(place: Place) -> str:
     """Write a target as a command names it."""
-    return str(place) if isinstance(place, int) else f"{place[0]:g},{place[1]:g}"
+    return str(place) if isinstance(place, int) else f"{place[0]:.6g},{place[1]:.6g}"
+
+
+def make_move(verb: Verb, target: Place | None = None, thought: str = "", **arguments: Any) -> Move:
+    """Make a move that every action format can write: the command, and the call of the tool.
+
+    Args:
+        verb: What to do.
+        target: Where.
+        thought: What was thought before.
+        **arguments: The tool's other arguments.
+    """
+    call: dict[str, Any] = dict(arguments)
+    if "end" in call and not isinstance(call["end"], int):
+        call["end"] = write_place(call["end"])
+    if target is not None:
+        call = {"target": target if isinstance(target, int) else write_place(target), **call}
+    words = [
+        json.dumps(call[n], ensure_ascii=False) if n in _TEXT_OF.values() and n != "key" else call[n] for n in call
+    ]
+    return Move(" ".join(str(word) for word in (verb, *words) if word != ""), verb, call, thought)
 
 
 _TARGET = {"type": ["integer", "string"], "description": "Number of an element, or a point as 'x,y'."}

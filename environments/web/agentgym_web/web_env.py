@@ -59,7 +59,7 @@ class WebEnv(AgentEnv):
 
     The environments of a process share one browser; an episode has a session of its own. The tree has roles and names
     by the rules of HTML and WAI-ARIA, computed by our reader rather than taken from Chromium: it also lists what has no
-    role but can be seen, such as a coloured box or a shape (design). An element keeps its number as long as its document.
+    role but can be seen, such as a coloured box or a shape (design). An element keeps its number.
     An observation quotes the page behind ``| ``, escaped, so that no page can write the frame around itself.
 
     A move that the page or the sandbox refuses is an observation with ``executable=False``. A browser that dies raises

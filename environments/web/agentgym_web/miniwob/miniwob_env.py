@@ -61,14 +61,14 @@ class TaskIds(Sequence[str]):
 
 
 class MiniWoBEnv(WebEnv):
-    """The tasks of MiniWoB++ (Shi et al., 2017, World of Bits; Liu et al., 2018, arXiv:1802.08802), from ``miniwob`` 1.1.0.
+    """The tasks of MiniWoB++ (Shi et al., 2017; Liu et al., 2018, arXiv:1802.08802), from ``miniwob`` 1.1.0.
 
     An episode is the package's own, seed by seed: ``Math.seedrandom(seed)`` in a world that no episode used before. The
     only reward term, ``outcome``, is the package's raw reward (from -1 to 1, without its discount by time), paid on the
     step that ends the task; ``success`` is a raw reward above 0. Some tasks pay in parts.
 
-    Time (design): a page's clock, timers and animations stand still while the agent thinks and go on by ``turn_ms`` after
-    every move, and the calendar's today is drawn by the seed. The package's limit of time is off; ``max_turns`` holds.
+    Time (design): a page's clock, timers and animations stand still while the agent thinks and go on by ``turn_ms``
+    after every move, and the calendar's today is drawn by the seed. The package's limit of time is off; ``max_turns`` holds.
 
     Splits have seeds of their own; kinds are names of tasks. ``valid_unseen`` also sets the package's data mode to
     ``test``, which changes five tasks and FlightWoB. FlightWoB is the four ``flight.*``.
@@ -87,7 +87,7 @@ class MiniWoBEnv(WebEnv):
     verbs: ClassVar[tuple[Verb, ...]] = VERBS
     tools: ClassVar[tuple[Mapping[str, Any], ...]] = tuple(TOOLS[verb] for verb in VERBS)
     instructions: ClassVar[str] = (
-        "You see a small web page and a task. Commands: click N, click N double, click N right, type N \"text\", "
+        'You see a small web page and a task. Commands: click N, click N double, click N right, type N "text", '
         'select N "entry", press KEY, scroll N down, hover N, drag N M, wait. N and M are numbers of elements, '
         "or points as x,y in pixels."
     )

@@ -17,7 +17,10 @@ from agentgym.errors import UsageError
 _HERE = resources.files(__package__)
 _READER = resources.files("agentgym_web").joinpath("reader.js")
 # Without the caret, and with no transition under way, a picture depends on the turn alone.
-_STYLE = b"<style>*,*::before,*::after{transition:none!important;animation:none!important;caret-color:transparent!important}</style>"
+_STYLE = (
+    b"<style>*,*::before,*::after{transition:none!important;animation:none!important;"
+    b"caret-color:transparent!important}</style>"
+)
 _HEAD = re.compile(rb"<head[^>]*>|<html[^>]*>|<!doctype[^>]*>", re.IGNORECASE)
 _HOST = (
     b"<!doctype html><title>MiniWoB++</title><style>html,body{margin:0;overflow:hidden}iframe{border:0;display:block}"
@@ -47,6 +50,7 @@ class Pages(http.server.ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
