@@ -28,8 +28,8 @@ READ = {
     "stop": PageAction("stop"),
     "stop 42": PageAction("stop", text="42"),
 }
-WRONG = ("", "fly", "click", "click x", "click 1 twice", "hover", "hover 1 2", "drag 1", "drag 1 x", "scroll", "scroll away",
-         "scroll down x", "select 3", 'select 3,4 "a"', "press", "switch_tab", "switch_tab x", "back 1", "goto", "type")  # fmt: skip
+WRONG = """|fly|click|click x|click 1 twice|hover|hover 1 2|drag 1|drag 1 x|scroll|scroll away|scroll down x|select 3
+select 3,4 "a"|press|switch_tab|switch_tab x|back 1|goto|type""".replace("\n", "|").split("|")
 
 
 @pytest.mark.parametrize("command", READ)

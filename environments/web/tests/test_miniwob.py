@@ -71,7 +71,7 @@ def test_raw_reward_ends_the_episode_win_or_lose(env: MiniWoBEnv) -> None:
 
 def test_time_stands_still_between_turns_and_no_reward_is_discounted() -> None:
     env = MiniWoBEnv(task="click-collapsible", turn_ms=0)
-    seen, _ = env.reset(seed=0)
+    env.reset(seed=0)
     before = env.session.evaluate("() => [frames[0].Date.now(), frames[0].performance.now()]")
     env.session.evaluate("() => new Promise(done => setTimeout(done, 50))")
     assert env.session.evaluate("() => [frames[0].Date.now(), frames[0].performance.now()]") == before
@@ -80,9 +80,8 @@ def test_time_stands_still_between_turns_and_no_reward_is_discounted() -> None:
 
 def test_no_world_of_an_episode_reaches_the_next(env: MiniWoBEnv) -> None:
     first, _ = env.reset(seed=0, options={"task_id": "click-button/train/0"})
-    env.session.evaluate(
-        "() => { frames[0].Math.random = () => 0.5; frames[0].localStorage.x = 1; frames[0].core.shuffle = list => list; }"
-    )
+    script = "frames[0].Math.random = () => 0.5; frames[0].localStorage.x = 1; frames[0].core.shuffle = list => list"
+    env.session.evaluate(f"() => {{ {script} }}")
     again, _ = env.reset(seed=0, options={"task_id": "click-button/train/0"})
     assert again == first
     assert env.session.evaluate("() => frames[0].localStorage.length") == 0
@@ -91,7 +90,8 @@ def test_no_world_of_an_episode_reaches_the_next(env: MiniWoBEnv) -> None:
 def test_same_seed_same_episode_in_another_process() -> None:
     here = digest_tasks(SAMPLE, number=3)
     assert here == digest_tasks(SAMPLE, number=3)
-    program = f"import json; from agentgym_web.miniwob.digests import digest_tasks; print(json.dumps(digest_tasks({SAMPLE!r}, number=3)))"
+    call = f"digest_tasks({SAMPLE!r}, number=3)"
+    program = f"import json; from agentgym_web.miniwob.digests import digest_tasks; print(json.dumps({call}))"
     environment = {**os.environ, "PYTHONHASHSEED": "4242"}
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
     assert json.loads(there.stdout) == here

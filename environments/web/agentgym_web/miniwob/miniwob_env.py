@@ -68,7 +68,8 @@ class MiniWoBEnv(WebEnv):
     step that ends the task; ``success`` is a raw reward above 0. Some tasks pay in parts.
 
     Time (design): a page's clock, timers and animations stand still while the agent thinks and go on by ``turn_ms``
-    after every move, and the calendar's today is drawn by the seed. The package's limit of time is off; ``max_turns`` holds.
+    after every move, and the calendar's today is drawn by the seed. The package's limit of time is off;
+    ``max_turns`` holds.
 
     Splits have seeds of their own; kinds are names of tasks. ``valid_unseen`` also sets the package's data mode to
     ``test``, which changes five tasks and FlightWoB. FlightWoB is the four ``flight.*``.

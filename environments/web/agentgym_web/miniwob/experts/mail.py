@@ -7,6 +7,11 @@ import re
 from agentgym.actions import Move
 from agentgym_web.miniwob.experts.page import Expert, ExpertPage, Node, Stuck, click, fill_in
 
+MAIL_TASKS = [
+    f"email-inbox{kind}"
+    for kind in ("", "-delete", "-forward", "-forward-nl", "-forward-nl-turk", "-important", "-nl-turk", "-noscroll")
+    + ("-reply", "-star-reply")
+]
 SENTENCES = (
     ("reply", r"email by (?P<by>\S+) and reply to them with the text \"(?P<message>.*)\"\."),
     ("forward", r"email by (?P<by>\S+) and forward that email to (?P<to>\S+)\."),
@@ -100,14 +105,7 @@ def look_up(page: ExpertPage) -> Move:
 
 
 EXPERTS: dict[str, Expert] = {
-    **dict.fromkeys(
-        [
-            "email-inbox", "email-inbox-delete", "email-inbox-forward", "email-inbox-forward-nl",
-            "email-inbox-important", "email-inbox-forward-nl-turk", "email-inbox-nl-turk", "email-inbox-noscroll", "email-inbox-reply",
-            "email-inbox-star-reply",
-        ],
-        handle_mail,
-    ),
+    **dict.fromkeys(MAIL_TASKS, handle_mail),
     "social-media": handle_post, "social-media-all": handle_posts, "social-media-some": handle_posts,
     "search-engine": search_result, "phone-book": look_up,
 }  # fmt: skip
