@@ -8,10 +8,10 @@ from agentgym.actions import Move
 from agentgym_web.miniwob.experts.page import Expert, ExpertPage, Node, Stuck, click, fill_in
 
 MAIL_TASKS = [
-    f"email-inbox{kind}"
-    for kind in ("", "-delete", "-forward", "-forward-nl", "-forward-nl-turk", "-important", "-nl-turk", "-noscroll")
-    + ("-reply", "-star-reply")
+    "email-inbox",
+    *(f"email-inbox-{kind}" for kind in ("delete", "important", "noscroll", "reply", "star-reply")),
 ]
+MAIL_TASKS += [f"email-inbox-{kind}" for kind in ("forward", "forward-nl", "forward-nl-turk", "nl-turk")]
 SENTENCES = (
     ("reply", r"email by (?P<by>\S+) and reply to them with the text \"(?P<message>.*)\"\."),
     ("forward", r"email by (?P<by>\S+) and forward that email to (?P<to>\S+)\."),
