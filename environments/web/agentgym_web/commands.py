@@ -33,7 +33,7 @@ Verb = Literal[
 Place = int | tuple[float, float]
 Button = Literal["left", "middle", "right"]
 
-_PLACE = re.compile(r"(\d{1,9})|(-?\d{1,6}(?:\.\d{1,6})?)\s*,\s*(-?\d{1,6}(?:\.\d{1,6})?)")
+_PLACE = re.compile(r"(-?\d{1,6}(?:\.\d{1,6})?)\s*,\s*(-?\d{1,6}(?:\.\d{1,6})?)|(\d{1,9})")
 _DIRECTIONS = {"down": (0, 1), "up": (0, -1), "right": (1, 0), "left": (-1, 0)}
 _CLICKS = {"": ("left", 1), "double": ("left", 2), "right": ("right", 1), "middle": ("middle", 1)}
 DEFAULT_SCROLL_PX = 400
@@ -146,7 +146,7 @@ def _read_place(place: Any) -> Place:
     found = _PLACE.fullmatch(str(place).strip())
     if not found:
         raise ActionParseError(f"{str(place)[:40]!r} is no target: write the number of an element, or a point as x,y.")
-    return int(found[1]) if found[1] else (float(found[2]), float(found[3]))
+    return int(found[3]) if found[3] else (float(found[1]), float(found[2]))
 
 
 def _read_number(text: str) -> int:

@@ -48,7 +48,11 @@ const host = (() => {
       done: page.WOB_DONE_GLOBAL, raw: page.WOB_RAW_REWARD_GLOBAL, reason: String(page.WOB_REWARD_REASON ?? ''),
       utterance: utterance.utterance ?? utterance, fields: utterance.fields ?? {},
     };
-    const reading = agentgym.ask({ verb: 'read', root: shown().document.body, skip: SKIP, ...wish });
+    // A task may say with a colour or an icon what it wants; its words alone stand above the page anyway.
+    const query = page.document.getElementById('query');
+    const drawn = query && [...query.querySelectorAll('*')].some(element => !element.textContent.trim());
+    const skip = drawn ? SKIP.filter(id => !id.startsWith('query')) : SKIP;
+    const reading = agentgym.ask({ verb: 'read', root: shown().document.body, skip, ...wish });
     return { ...reading, url: '', title: '', extra };
   }
 

@@ -171,15 +171,14 @@ def open_menu(page: ExpertPage) -> Move:
 
 def open_menu_button(page: ExpertPage) -> Move:
     """Open a menu by its button and go to an item, by its name or its icon."""
-    found = re.search(r'labeled "(.+?)"|icon "(.+?)"', page.task)
+    found = re.search(r'labeled "(.+?)"', page.task)
     if not page.all("ul", cls="ui-menu"):
-        return click(page.one("button|div|h3", "Menu"))
-    if not found:
-        raise Stuck("the task names no item")
+        return click(page.one("button", "Menu"))
+    icon = "" if found else page.asked[-1].attributes["class"].split()[-1]
     items = [
         node
         for node in page.all("div", hidden=True)
-        if node.own == found[1] or (found[2] and _has_icon(page, node, found[2]))
+        if (node.own == found[1] if found else _has_icon(page, node, icon))
     ]
     if not items:
         raise Stuck("no such item")
@@ -191,7 +190,18 @@ def open_menu_button(page: ExpertPage) -> Move:
 
 
 def _has_icon(page: ExpertPage, node: Node, name: str) -> bool:
-    return any(name in one.attributes.get("class", "") for one in page.all("span", inside=node, hidden=True))
+    return any(one.has_class(name) for one in page.all("span", inside=node, hidden=True))
+
+
+def open_pie(page: ExpertPage) -> Move:
+    """Open a pie menu and click the item."""
+    name = page.find(r'labeled "(.+)"')[1]
+    items = [node for node in page.all("text|tspan") if node.own == name and node.box[2] > 2]
+    if items and any(command.startswith("click") for command in page.commands):
+        return click(items[0])
+    return click(
+        next(node for node in page.all("circle|path|text", hidden=True) if "spreader" in node.attributes.get("id", ""))
+    )
 
 
 def click_tree(page: ExpertPage) -> Move:
@@ -211,14 +221,14 @@ def click_digits(page: ExpertPage) -> Move:
 
 
 def click_cheapest(page: ExpertPage) -> Move:
-    """Buy the ticket that is cheapest or shortest."""
-    if "cheapest" in page.task:
-        return click(min(page.all("button"), key=lambda node: int(re.sub(r"\D", "", node.text))))
-    if "shortest" in page.task or "duration" in page.task:
-        spans = [node for node in page.all() if re.fullmatch(r"\d+h \d+m", node.own)]
-        minutes = [int(h) * 60 + int(m) for h, m in (re.findall(r"\d+", node.own) for node in spans)]
-        return click(page.all("button")[minutes.index(min(minutes))])
-    raise Stuck("neither price nor time")
+    """Buy the ticket with the least, or the most, cost or time."""
+    buttons = page.all("button")
+    if "cost" in page.task:
+        costs = [int(re.sub(r"\D", "", node.text)) for node in buttons]
+    else:
+        costs = [int(node.attributes["data-duration"]) for node in page.all(cls="time-duration")]
+    wanted = min(costs) if re.search("cheapest|shortest", page.task) else max(costs)
+    return click(buttons[costs.index(wanted)])
 
 
 def click_point(page: ExpertPage) -> Move:
@@ -262,6 +272,8 @@ EXPERTS: dict[str, Expert] = {
     "click-shades": pick_shades,
     "click-menu": open_menu,
     "click-menu-2": open_menu_button,
+    "click-pie": open_pie,
+    "click-pie-nodelay": open_pie,
     "navigate-tree": click_tree,
     "ascending-numbers": click_digits,
     "buy-ticket": click_cheapest,

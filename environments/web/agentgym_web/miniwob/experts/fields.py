@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 
 from agentgym.actions import Move
+from agentgym_web.commands import make_move
+from agentgym_web.miniwob.experts.clicks import COLOURS
 from agentgym_web.miniwob.experts.page import (
     Expert,
     ExpertPage,
     Node,
     Stuck,
     click,
+    drag,
     fill_in,
     press,
     select,
@@ -18,6 +21,8 @@ from agentgym_web.miniwob.experts.page import (
     wait,
 )
 
+MONTHS = ["January", "February", "March", "April", "May", "June"]
+MONTHS += ["July", "August", "September", "October", "November", "December"]
 ORDINALS = {"1st": 0, "2nd": 1, "3rd": 2}
 
 
@@ -259,9 +264,88 @@ def search_movies(page: ExpertPage) -> Move:
 
 def sign(page: ExpertPage) -> Move:
     """Cancel, or scroll the agreement to its end, sign and agree."""
-    if "cancel" in page.task.lower():
+    if "cancel button" in page.task:
         return click(page.one("button", "Cancel"))
-    raise Stuck("the agreement has to be read")
+    area, name = page.one("textarea"), page.find(r'enter the name "(.+?)"')[1]
+    if not page.was("scroll", area):
+        return make_move("scroll", area.number, direction="down", pixels=5000)
+    return fill_in((page.one("input"), name), then=page.one("button", page.find(r'press "(\w+)"')[1]))
+
+
+def scroll_text(page: ExpertPage) -> Move:
+    """Scroll the area to its top or bottom and submit."""
+    area, direction = page.one("textarea"), "up" if "the top" in page.task else "down"
+    if not page.was("scroll", area):
+        return make_move("scroll", area.number, direction=direction, pixels=5000)
+    return click(page.one("button"))
+
+
+def pick_date(page: ExpertPage) -> Move:
+    """Open the calendar, leaf to the month, click the day, and submit."""
+    month, day, year = (int(part) for part in page.find(r"(\d+)/(\d+)/(\d+)").groups())
+    field = page.one("input")
+    if field.value == page.find(r"(\d+/\d+/\d+)")[1]:
+        return click(page.one("button"))
+    shown = page.all("span", cls="ui-datepicker-month")
+    if not shown:
+        return click(field)
+    there = MONTHS.index(shown[0].text) + 1 + 12 * int(page.one("span", cls="ui-datepicker-year").text)
+    if there != month + 12 * year:
+        return click(page.one("a", cls="ui-datepicker-next" if there < month + 12 * year else "ui-datepicker-prev"))
+    return click(page.one("a", str(day), cls="ui-state-default"))
+
+
+def buy_stock(page: ExpertPage) -> Move:
+    """Wait for the price and buy."""
+    limit = float(page.find(r"less than \$([\d.]+)\.$")[1])
+    price = float(page.one(id="stock-price").text.lstrip("$"))
+    return click(page.one("button")) if price < limit else wait()
+
+
+def use_terminal(page: ExpertPage) -> Move:
+    """List the files and remove one with the named ending."""
+    field, ending = page.one(id="terminal-target", hidden=True), re.search(r"extension (\.\S+)$", page.task)
+    typed = page.one(id="active-input", hidden=True).text
+    if typed:
+        return press("Enter")
+    if not any(command.endswith('"ls"') for command in page.commands):
+        return make_move("type", text="ls") if field.focused else click(page.one(id="terminal"))
+    files = page.all("span", cls="output")[-1].text.split()
+    fits = [name for name in files if (name.endswith(ending[1]) if ending else "." not in name)]
+    return make_move("type", text=f"rm {fits[0]}")
+
+
+def order_food(page: ExpertPage) -> Move:
+    """Click the plus of each named dish, or of dishes of the named kind, and order."""
+    signs = [node for node in page.all(text="+") if node.own]
+    found = re.search(r"Order (\d+) items that are (.+)$", page.task)
+    if found:
+        raise Stuck("kinds of dishes are pictures")
+    names = page.find(r"each item: (.+)$")[1].split(", ")
+    for name in names:
+        dish = next(node for node in page.all() if node.own == name)
+        plus = min(signs, key=lambda sign: abs(sign.number - dish.number) + 1000 * (sign.number < dish.number))
+        if not page.was("click", plus):
+            return click(plus)
+    return click(page.one("button"))
+
+
+def highlight(page: ExpertPage) -> Move:
+    """Select the paragraph's text with the mouse and submit."""
+    if any(command.startswith("drag") for command in page.commands):
+        return click(page.one("button"))
+    found = re.search(r"the (\d\w\w) paragraph", page.task)
+    paragraphs = page.all("p") or [node for node in page.all("div") if node.own]
+    x, y, width, height = paragraphs[ORDINALS[found[1]] if found else 0].box
+    return drag((x + 0.5, y + 3), (x + width - 0.5, y + height - 2))
+
+
+def pick_colour(page: ExpertPage) -> Move:
+    """Write the colour into the picker's field."""
+    name = page.find(r"Select (\w+) with")[1]
+    parts = [int(part) for part in re.findall(r"\d+", COLOURS[name])]
+    code = "".join(f"{part:02X}" for part in parts)
+    return fill_in((page.one("input"), code), then=page.one("button"))
 
 
 EXPERTS: dict[str, Expert] = {
@@ -277,6 +361,10 @@ EXPERTS: dict[str, Expert] = {
     "guess-number": guess, "generate-number": generate, "odd-or-even": mark_numbers,
     "use-spinner": set_spinner, "use-slider": set_slider, "form-sequence": set_slider,
     "form-sequence-2": fill_sequence, "form-sequence-3": choose_height,
+    "sign-agreement": sign, "scroll-text-2": scroll_text, "stock-market": buy_stock, "terminal": use_terminal,
+    "choose-date": pick_date, "choose-date-easy": pick_date, "choose-date-medium": pick_date,
+    "choose-date-nodelay": pick_date, "highlight-text": highlight, "highlight-text-2": highlight,
+    "use-colorwheel": pick_colour, "order-food": order_food,
     "use-autocomplete": complete, "use-autocomplete-nodelay": complete,
     "multi-layouts": search_movies, "multi-orderings": search_movies,
 }  # fmt: skip

@@ -69,8 +69,9 @@ class ExpertPage:
     """A page in the eyes of an expert.
 
     Attributes:
-        nodes: Its elements, in the order of the document.
+        nodes: Its elements, in the order of the document, but for those in the task's words.
         task: The task's words.
+        asked: Elements in the task's words, such as a colour or an icon.
         fields: What the package says is asked for, in the tasks with free language.
         commands: The commands that were carried out in this episode.
     """
@@ -79,6 +80,7 @@ class ExpertPage:
     task: str
     fields: Mapping[str, str] = field(default_factory=dict)
     commands: tuple[str, ...] = ()
+    asked: Sequence[Node] = ()
 
     def all(
         self,
@@ -157,7 +159,13 @@ def read_page(
     nodes: Sequence[Mapping[str, Any]], task: str, fields: Mapping[str, str], commands: tuple[str, ...]
 ) -> ExpertPage:
     """Make a page of what ``host.inspect`` returned."""
-    return ExpertPage([Node(**{**node, "box": tuple(node["box"])}) for node in nodes], task, fields, commands)
+    made = [Node(**{**node, "box": tuple(node["box"])}) for node in nodes]
+    query = {node.number for node in made if node.attributes.get("id") == "query"}
+    for node in made:
+        if node.parent in query:
+            query.add(node.number)
+    page, asked = (tuple(node for node in made if (node.number in query) == inside) for inside in (False, True))
+    return ExpertPage(page, task, fields, commands, asked)
 
 
 def click(place: Node | Point, kind: str = "") -> Move:

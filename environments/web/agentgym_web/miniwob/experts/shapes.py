@@ -74,22 +74,27 @@ def _then_submit(page: ExpertPage, move: Move) -> Move:
     return click(page.one("button")) if done else move
 
 
+def _drawn(node: Node) -> Point:
+    """Where a click must be for these pages to draw a point on this circle: they leave out the drawing's own margin."""
+    return float(node.attributes["cx"]), float(node.attributes["cy"]) + 50
+
+
 def mark_centre(page: ExpertPage) -> Move:
     """Click the middle of the circle and submit."""
-    return _then_submit(page, click(page.one("circle").centre))
+    return _then_submit(page, click(_drawn(page.one("circle"))))
 
 
 def mark_midpoint(page: ExpertPage) -> Move:
     """Click half way between two points and submit."""
-    (ax, ay), (bx, by) = (node.centre for node in page.all("circle")[:2])
+    (ax, ay), (bx, by) = (_drawn(node) for node in page.all("circle")[:2])
     return _then_submit(page, click(((ax + bx) / 2, (ay + by) / 2)))
 
 
 def mark_right_angle(page: ExpertPage) -> Move:
     """Click where a line at a right angle at the blue point ends."""
-    points = page.all("circle")[:2]
-    corner = next((node for node in points if node.fill == COLOURS["blue"]), points[1]).centre
-    other = next(node.centre for node in points if node.centre != corner)
+    points = page.all("circle", cls="black-circle")[:2]
+    corner_node = next((node for node in points if node.fill == COLOURS["blue"]), points[1])
+    other, corner = _drawn(next(node for node in points if node is not corner_node)), _drawn(corner_node)
     along = (other[0] - corner[0], other[1] - corner[1])
     for sign in (1, -1):
         for length in (0.7, 0.4, 1.0, 0.25):
@@ -102,8 +107,8 @@ def mark_right_angle(page: ExpertPage) -> Move:
 def bisect(page: ExpertPage) -> Move:
     """Click on the line that halves the angle at the blue point."""
     points = page.all("circle")[:3]
-    corner = next((node for node in points if node.fill == COLOURS["blue"]), points[0]).centre
-    ends = [node.centre for node in points if node.centre != corner]
+    corner_node = next((node for node in points if node.fill == COLOURS["blue"]), points[0])
+    ends, corner = [_drawn(node) for node in points if node is not corner_node], _drawn(corner_node)
     units = []
     for x, y in ends:
         length = math.hypot(x - corner[0], y - corner[1])
@@ -149,7 +154,7 @@ def drag_into(page: ExpertPage) -> Move:
 
 def sort_shapes(page: ExpertPage) -> Move:
     """Drag the named shapes into one box and the rest into the other."""
-    kind, side = page.find(r"Drag all (\w+?)s? into the (\w+) box").groups()
+    kind, side = page.find(r"Drag all (\w+?)s?(?: shapes)? into the (\w+) box").groups()
     frames = sorted((node for node in page.all("rect") if node.fill == "none"), key=lambda node: node.box[0])
     ours, rest = frames if side == "left" else frames[::-1]
     return _fill_boxes(page, [(node, ours if _is_kind(node, kind) else rest) for node in _movable(page)])
