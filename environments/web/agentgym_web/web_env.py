@@ -35,6 +35,8 @@ OBSERVATIONS = ("tree", "dom")
 PENDING_POLL_S = 0.01
 PENDING_S = 10.0
 WAIT_S = 0.5
+# Equal limits let environments share a browser. A page of ours must not fail because the machine is busy.
+LIMITS = BrowserLimits(action_s=20.0)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class WebEnv(AgentEnv):
         super().__init__(**kwargs)
         if observation not in OBSERVATIONS:
             raise UnknownNameError("observation", str(observation), OBSERVATIONS)
-        spec = BrowserSpec(limits=limits or BrowserLimits())
+        spec = BrowserSpec(limits=limits or LIMITS)
         if not 100 <= page_chars <= spec.limits.observation_bytes // 4:
             most = spec.limits.observation_bytes // 4
             raise UsageError(f"page_chars is from 100 to {most}, a quarter of the limit in bytes, got {page_chars}")

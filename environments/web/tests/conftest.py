@@ -16,6 +16,7 @@ from agentgym.task import Task, TaskSet
 
 pytest.importorskip("playwright", reason="the extra 'browser' is not installed")
 from agentgym_sandboxes.browser_process import find_chromium
+from agentgym_web import web_env
 from agentgym_web.commands import PageAction
 from agentgym_web.page_view import PageView
 from agentgym_web.shared_browser import BrowserSeat, count_users
@@ -97,7 +98,7 @@ def _one_browser(chromium: None) -> Iterator[None]:
         pass
 
     owner = Owner()
-    seats = [BrowserSeat(owner, BrowserSpec(limits=limits)) for limits in (LIMITS, BrowserLimits())]
+    seats = [BrowserSeat(owner, BrowserSpec(limits=limits)) for limits in (LIMITS, web_env.LIMITS)]
     for seat in seats:
         seat.take()
     yield
