@@ -115,9 +115,9 @@ class MiniWoBEnv(WebEnv):
             sizes = [(FLIGHT if name.startswith("flight.") else PLAIN)[1] for name in self._names]
             self._use_image_space(max(width for width, _ in sizes), max(height for _, height in sizes))
         self._viewport, self._episodes = (0, 0), 0
-        self._utterance, self._fields = "", {}
+        self._utterance = ""
+        self._fields: Mapping[str, str] = {}
         self._commands: list[str] = []
-        self._ended = Grade()
 
     def task_set(self, split: str) -> TaskSet:
         """Return the tasks of a split.

@@ -158,8 +158,8 @@ def guess(page: ExpertPage) -> Move:
         high = min(high, int(lower[1]) - 1)
     if higher:
         low = max(low, int(higher[1]) + 1)
-    answered = bool(lower or higher) and field.value == (lower or higher)[1]  # type: ignore[index]
-    if field.value and not answered:
+    answer = lower or higher
+    if field.value and (answer is None or field.value != answer[1]):
         return click(page.one("button"))
     return type_in(field, str((low + high) // 2))
 

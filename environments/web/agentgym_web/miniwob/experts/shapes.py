@@ -190,7 +190,7 @@ def drag_shape(page: ExpertPage) -> Move:
 def drag_item(page: ExpertPage) -> Move:
     """Drag an entry of a list to its place."""
     name = page.find(r"Drag (\w+)")[1]
-    entries = page.all("li", inside=page.one(id="sortable"))
+    entries = page.all("li", inside=page.one(id="sortable", hidden=True))
     place = next(i for i, node in enumerate(entries) if node.text == name)
     wanted = _find_place(page.task, place, len(entries))
     return _drag_to(entries, place, wanted)
@@ -220,7 +220,7 @@ def _drag_to(entries: list[Node], place: int, wanted: int) -> Move:
 def drag_in_grid(page: ExpertPage) -> Move:
     """Drag an entry of a grid to its place."""
     name, where = page.find(r"Drag (\w+) (.+)\.$").groups()
-    entries = page.all("li", inside=page.one(id="sortable"))
+    entries = page.all("li", inside=page.one(id="sortable", hidden=True))
     place = next(i for i, node in enumerate(entries) if node.text == name)
     row, column = divmod(place, 3)
     for words, spot in _GRID.items():
@@ -245,7 +245,7 @@ _GRID = {
 
 def sort_numbers(page: ExpertPage) -> Move:
     """Drag the numbers into order, the smallest that is out of place first, and submit."""
-    entries = page.all("li", inside=page.one(id="sortable"))
+    entries = page.all("li", inside=page.one(id="sortable", hidden=True))
     numbers = [int(node.text) for node in entries]
     for wanted, number in enumerate(sorted(numbers)):
         if numbers[wanted] != number:
