@@ -62,7 +62,7 @@ def handle_post(page: ExpertPage) -> Move:
     post = next(node for node in page.all("div", cls="media") if page.all(text=user, cls="username", inside=node))
     if name in ("Reply", "Retweet", "Like"):
         return click(page.one(cls=name.lower(), inside=post))
-    entries = [node for node in page.all("li", inside=post) if node.text == name]
+    entries = [node for node in page.all("li", inside=post) if node.text in (name, f"{name} {user}")]
     return click(entries[0]) if entries else click(page.one(cls="more", inside=post))
 
 
