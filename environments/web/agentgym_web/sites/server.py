@@ -128,7 +128,6 @@ class SiteServer:
         self._notice = ""
         self._fault: Exception | None = None
         self._server: BaseWSGIServer = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
-        self._server.daemon_threads = True  # type: ignore[attr-defined]  # it is a ThreadingMixIn
         self.port: int = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="agentgym-site", daemon=True)
         self._thread.start()

@@ -13,7 +13,10 @@ from agentgym_web.sites.store import open_memory
 from agentgym_web.sites.wish import Product
 
 PRODUCTS_PER_WORLD = 300
-BRAND_STARTS = {"seen": ("Al", "Bren", "Cor", "Dun", "El", "Far", "Gil", "Hol"), "unseen": ("Mor", "Nev", "Osk", "Pell")}
+BRAND_STARTS = {
+    "seen": ("Al", "Bren", "Cor", "Dun", "El", "Far", "Gil", "Hol"),
+    "unseen": ("Mor", "Nev", "Osk", "Pell"),
+}
 BRAND_ENDS = ("ado", "berg", "ista", "ley", "mont", "ora", "wick", "zen")
 PRAISE = ("Premium", "Classic", "Modern", "Everyday", "Deluxe", "Simple", "Original", "Comfort")
 AUDIENCES = ("Home", "Travel", "Gifts", "Daily Use", "Office", "Family", "Outdoor")
@@ -24,6 +27,7 @@ CREATE TABLE product (
   id TEXT PRIMARY KEY, title TEXT, brand TEXT, query TEXT, category TEXT, price_usd REAL, rating REAL,
   description TEXT, bullets TEXT, attributes TEXT, options TEXT);
 CREATE VIRTUAL TABLE product_words USING fts5(id UNINDEXED, title, bullets, description, tokenize = 'porter');
+CREATE TABLE spoken (product TEXT REFERENCES product, text TEXT, attributes TEXT, options TEXT);
 CREATE TABLE cart (id INTEGER PRIMARY KEY, product TEXT REFERENCES product, options TEXT, quantity INTEGER);
 CREATE TABLE orders (id INTEGER PRIMARY KEY, status TEXT);
 CREATE TABLE order_line (
@@ -86,9 +90,7 @@ def _make_item(ware: Ware, group: str, product_id: str, chance: random.Random) -
     names = " and ".join(name for name, _ in options)
     description = f"A {ware.name} by {brand}. Choose your {names}. Ships within two days."
     low, high = ware.prices_usd
-    product = Product(
-        product_id, title, ware.name, ware.category, " ".join((title, *bullets, description)), attributes
-    )
+    product = Product(product_id, title, ware.name, ware.category, " ".join((title, *bullets, description)), attributes)
     price = chance.randint(low, high) - chance.choice((0.01, 0.05, 0.5))
     return Item(product, brand, round(price, 2), chance.randint(20, 50) / 10, description, bullets, options)
 

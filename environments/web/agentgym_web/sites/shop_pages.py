@@ -41,7 +41,9 @@ def search(rows: sqlite3.Connection, request: Request) -> Page:
     page = min(last, int(asked["page"])) if re.fullmatch("[1-9][0-9]{0,3}", asked["page"]) else 1
     shown = products[(page - 1) * FOUND_PER_PAGE : page * FOUND_PER_PAGE]
     links = {
-        number: "/search?" + urlencode({**asked, "page": str(number)}) for number in (page - 1, page + 1) if 0 < number <= last
+        number: "/search?" + urlencode({**asked, "page": str(number)})
+        for number in (page - 1, page + 1)
+        if 0 < number <= last
     }
     values = {"asked": asked, "products": shown, "count": len(products), "page": page, "last": last, "links": links}
     return Page("shop_search.html", {**values, "sorts": list(ORDERS)})
