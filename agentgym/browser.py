@@ -94,9 +94,18 @@ class BrowserSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allowed_hosts", check_hosts(self.allowed_hosts))
-        width, height = self.viewport
+        self.check_viewport(self.viewport)
+
+    def check_viewport(self, viewport: tuple[int, int]) -> tuple[int, int]:
+        """Return the size of a page if a screenshot of it is allowed.
+
+        Raises:
+            UsageError: It has too many pixels, or none.
+        """
+        width, height = viewport
         if not (width > 0 and height > 0 and width * height <= self.limits.screenshot_pixels):
-            raise UsageError(f"a viewport has at most {self.limits.screenshot_pixels} pixels, got {self.viewport}")
+            raise UsageError(f"a viewport has at most {self.limits.screenshot_pixels} pixels, got {viewport}")
+        return viewport
 
 
 @dataclass(frozen=True)
@@ -170,10 +179,22 @@ class BrowserSession(ABC):
         """
 
     @abstractmethod
+    async def read(self, script: str, argument: Any = None) -> Any:
+        """Return what a JavaScript function returns in a world apart, in which the page has changed nothing.
+
+        It sees the document, not the page's own variables; what it leaves in ``globalThis`` is there for the next call
+        on the same document. If a document goes away meanwhile, the script runs on the one that follows.
+        """
+
+    @abstractmethod
     async def click(
         self, target: Target, *, button: Literal["left", "middle", "right"] = "left", count: int = 1
     ) -> None:
         """Click at a point, or on an element that is visible, still and not covered."""
+
+    @abstractmethod
+    async def hover(self, target: Target) -> None:
+        """Move the mouse to a place and leave it there."""
 
     @abstractmethod
     async def drag(self, source: Target, target: Target) -> None:
@@ -267,13 +288,17 @@ class Browser(ABC):
         """
 
     @abstractmethod
-    async def open(self, allowed_hosts: Sequence[str] | None = None) -> BrowserSession:
+    async def open(
+        self, allowed_hosts: Sequence[str] | None = None, viewport: tuple[int, int] | None = None
+    ) -> BrowserSession:
         """Give an episode a session with an empty page.
 
         Args:
             allowed_hosts: Instead of the spec's, for an episode with servers of its own.
+            viewport: Width and height in pixels, instead of the spec's.
 
         Raises:
+            UsageError: The viewport has too many pixels, or none.
             SandboxUnavailableError: This host cannot; the message says what to install.
             SandboxLostError: It could, but failed twice.
         """
@@ -282,11 +307,13 @@ class Browser(ABC):
     async def close(self) -> None:
         """End it and every session; a second call does nothing."""
 
-    def open_sync(self, allowed_hosts: Sequence[str] | None = None) -> SyncBrowserSession:
+    def open_sync(
+        self, allowed_hosts: Sequence[str] | None = None, viewport: tuple[int, int] | None = None
+    ) -> SyncBrowserSession:
         """Do what ``open`` does, for code that does not await."""
         from agentgym.sandbox_sync import wait
 
-        return wait(self.open(allowed_hosts)).sync()
+        return wait(self.open(allowed_hosts, viewport)).sync()
 
     def close_sync(self) -> None:
         """Do what ``close`` does, for code that does not await."""

@@ -27,9 +27,17 @@ class SyncBrowserSession:
         """See :meth:`agentgym.browser.BrowserSession.evaluate`."""
         return wait(self._session.evaluate(script, argument))
 
+    def read(self, script: str, argument: Any = None) -> Any:
+        """See :meth:`agentgym.browser.BrowserSession.read`."""
+        return wait(self._session.read(script, argument))
+
     def click(self, target: Target, *, button: Literal["left", "middle", "right"] = "left", count: int = 1) -> None:
         """See :meth:`agentgym.browser.BrowserSession.click`."""
         wait(self._session.click(target, button=button, count=count))
+
+    def hover(self, target: Target) -> None:
+        """See :meth:`agentgym.browser.BrowserSession.hover`."""
+        wait(self._session.hover(target))
 
     def drag(self, source: Target, target: Target) -> None:
         """See :meth:`agentgym.browser.BrowserSession.drag`."""

@@ -51,11 +51,20 @@ def _load_pack(entry: EntryPoint) -> Pack:
     try:
         loaded = entry.load()
         if callable(loaded):
+            # Some packs register when they are imported, and again when they are asked to: that is no clash of ids.
+            early = {env_id: gymnasium.registry.pop(env_id) for env_id in _ids_of(entry.module)}
             loaded()
+            gymnasium.registry.update({env_id: early[env_id] for env_id in early.keys() - gymnasium.registry.keys()})
     except Exception as error:  # a stranger's code: whatever it raises must not reach the importer
         warnings.warn(f"pack {entry.name!r} ({distribution}) is broken and was left out: {error!r}", stacklevel=4)
         return Pack(entry.name, distribution, error=f"{type(error).__name__}: {error}")
     return Pack(entry.name, distribution, env_ids=tuple(sorted(set(gymnasium.registry) - before)))
+
+
+def _ids_of(module: str) -> list[str]:
+    package = f"{module.partition('.')[0]}."
+    specs = gymnasium.registry.items()
+    return [env_id for env_id, spec in specs if str(spec.entry_point).startswith(package)]
 
 
 def find_env_spec(env_id: str) -> EnvSpec:

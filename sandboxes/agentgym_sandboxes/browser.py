@@ -66,10 +66,13 @@ class ChromiumBrowser(Browser):
 
         return await probe(cls)
 
-    async def open(self, allowed_hosts: Sequence[str] | None = None) -> ChromiumSession:
+    async def open(
+        self, allowed_hosts: Sequence[str] | None = None, viewport: tuple[int, int] | None = None
+    ) -> ChromiumSession:
         """See :meth:`agentgym.browser.Browser.open`."""
         hosts = self.spec.allowed_hosts if allowed_hosts is None else check_hosts(allowed_hosts)
-        return await self.thread.call(self._open(hosts))
+        size = self.spec.check_viewport(viewport or self.spec.viewport)
+        return await self.thread.call(self._open(hosts, size))
 
     async def close(self) -> None:
         """See :meth:`agentgym.browser.Browser.close`."""
@@ -86,10 +89,10 @@ class ChromiumBrowser(Browser):
             await process.end()
             self._processes.discard(process)
 
-    async def _open(self, hosts: Sequence[str]) -> ChromiumSession:
+    async def _open(self, hosts: Sequence[str], viewport: tuple[int, int]) -> ChromiumSession:
         for _ in range(2):
             process = await self._choose_process()
-            session = ChromiumSession(self, process)
+            session = ChromiumSession(self, process, viewport)
             process.sessions.add(session)
             process.opened += 1
             try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from playwright.async_api import Error, Page
+from playwright.async_api import CDPSession, Error, Page
 
 from agentgym.browser import BrowserLimits, Snapshot, Tab
 from agentgym.errors import PageError
@@ -56,6 +58,22 @@ TEXT = """(() => {
   }
   return text.slice(0, %(cap)d);
 })()"""
+
+# The number of a world may be that of a page's own world in the process to which the tab has moved meanwhile, so each
+# world of ours knows a word that no page knows.
+READ = """(async () => {
+  if (globalThis.agentgymWord !== '%(word)s') return '?';
+  let text;
+  try {
+    const value = await (%(script)s
+    )(%(argument)s);
+    text = value === undefined ? 'null' : JSON.stringify(value);
+    if (typeof text !== 'string') return '!it returned no JSON';
+  } catch (error) { return `!${error}`.slice(0, 1000); }
+  return text.length > %(cap)d ? '!it returned more than %(cap)d characters' : '=' + text;
+})()"""
+AGAIN = ("context", "navigated", "Cannot find", "No frame")  # what Chromium says of a document that is no more
+ATTEMPTS = 20
 
 GET = "Object.getOwnPropertyDescriptor(Document.prototype, '%s').get.call(document)"
 HTML = f"(() => {{ const root = {GET % 'documentElement'}; return root ? root.outerHTML.slice(0, %(cap)d) : ''; }})()"
@@ -108,6 +126,46 @@ async def take_screenshot(page: Page, viewport: tuple[int, int], limits: Browser
         return base64.b64decode((await session.send("Page.captureScreenshot", arguments))["data"])
     finally:
         await session.detach()
+
+
+class Worlds:
+    """The worlds apart of one session, kept from one reading to the next: to make one takes longer than to read."""
+
+    def __init__(self) -> None:
+        self._word = secrets.token_hex(16)
+        self._controls: WeakKeyDictionary[Page, CDPSession] = WeakKeyDictionary()
+        self._numbers: WeakKeyDictionary[Page, int] = WeakKeyDictionary()
+
+    async def read(self, page: Page, script: str, argument: Any, limits: BrowserLimits) -> Any:
+        """Return what a script returns; see :meth:`agentgym.browser.BrowserSession.read`."""
+        settings = {"word": self._word, "script": script, "argument": json.dumps(argument)}
+        program = READ % {**settings, "cap": limits.observation_bytes}
+        for attempt in range(ATTEMPTS):
+            try:
+                text = await self._evaluate(page, program)
+            except Error as error:
+                if attempt == ATTEMPTS - 1 or not any(words in str(error) for words in AGAIN):
+                    raise
+                text = "?"
+            if text != "?":
+                break
+            self._numbers.pop(page, None)
+        if not isinstance(text, str) or not text.startswith("="):
+            raise PageError(f"the page could not be read: {one_line(str(text)[1:])}")
+        return json.loads(text[1:])
+
+    async def _evaluate(self, page: Page, program: str) -> Any:
+        if page not in self._controls:
+            self._controls[page] = await page.context.new_cdp_session(page)
+        control = self._controls[page]
+        if page not in self._numbers:
+            frame = (await control.send("Page.getFrameTree"))["frameTree"]["frame"]["id"]
+            world = await control.send("Page.createIsolatedWorld", {"frameId": frame, "worldName": "agentgym"})
+            self._numbers[page] = world["executionContextId"]
+            program = f"globalThis.agentgymWord = '{self._word}'; {program}"
+        arguments = {"expression": program, "contextId": self._numbers[page], "returnByValue": True}
+        answer = await control.send("Runtime.evaluate", {**arguments, "awaitPromise": True})
+        return answer["result"].get("value")
 
 
 async def describe(page: Page, *, active: bool) -> Tab:

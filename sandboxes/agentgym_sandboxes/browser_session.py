@@ -35,11 +35,12 @@ ADDRESS = re.compile(r"https?://[^\s\\]+", re.IGNORECASE)
 class ChromiumSession(BrowserSession):
     """See :class:`agentgym.browser.BrowserSession`; made by ``ChromiumBrowser.open``."""
 
-    def __init__(self, owner: ChromiumBrowser, process: ChromiumProcess) -> None:
+    def __init__(self, owner: ChromiumBrowser, process: ChromiumProcess, viewport: tuple[int, int]) -> None:
         self._owner = owner
         self._process = process
         self._limits = owner.spec.limits
-        self._viewport = owner.spec.viewport
+        self._viewport = viewport
+        self._worlds = reading.Worlds()
         self._lock = asyncio.Lock()
         self._closed = False
         self._context: BrowserContext
@@ -91,6 +92,11 @@ class ChromiumSession(BrowserSession):
         self._check_text(script)
         return await self._act("evaluate", lambda: reading.evaluate(self._page, script, argument, self._limits))
 
+    async def read(self, script: str, argument: Any = None) -> Any:
+        """See :class:`agentgym.browser.BrowserSession`."""
+        self._check_text(script)
+        return await self._act("read", lambda: self._worlds.read(self._page, script, argument, self._limits))
+
     async def click(
         self, target: Target, *, button: Literal["left", "middle", "right"] = "left", count: int = 1
     ) -> None:
@@ -107,6 +113,15 @@ class ChromiumSession(BrowserSession):
 
         self._check_points(target)
         await self._act("click", click)
+
+    async def hover(self, target: Target) -> None:
+        """See :class:`agentgym.browser.BrowserSession`."""
+
+        async def hover() -> None:
+            await self._page.mouse.move(*await self._find_point(target))
+
+        self._check_points(target)
+        await self._act("hover", hover)
 
     async def drag(self, source: Target, target: Target) -> None:
         """See :class:`agentgym.browser.BrowserSession`."""

@@ -1,0 +1,18 @@
+"""Web tasks in a boxed browser: ``agentgym/MiniWoB-v0``."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+ENVIRONMENTS = {
+    "agentgym/MiniWoB-v0": "agentgym_web.miniwob.miniwob_env:MiniWoBEnv",
+}
+
+
+def register_envs() -> None:
+    """Register the environments of this pack with Gymnasium; calling it again changes nothing."""
+    import gymnasium
+
+    for env_id, entry_point in ENVIRONMENTS.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(env_id, entry_point=entry_point)
