@@ -45,8 +45,35 @@ TOPICS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 MEMBERS = {
-    "seen": "anna_b ben77 carla dmitri elif.k farid greta_m hugo ines jonas_w kofi lena marek nadia".split(),
-    "unseen": "oskar_v priya quentin rosa_l sven tomoko ursula vikram wanda yusuf zelda_x".split(),
+    "seen": [
+        "anna_b",
+        "ben77",
+        "carla",
+        "dmitri",
+        "elif.k",
+        "farid",
+        "greta_m",
+        "hugo",
+        "ines",
+        "jonas_w",
+        "kofi",
+        "lena",
+        "marek",
+        "nadia",
+    ],
+    "unseen": [
+        "oskar_v",
+        "priya",
+        "quentin",
+        "rosa_l",
+        "sven",
+        "tomoko",
+        "ursula",
+        "vikram",
+        "wanda",
+        "yusuf",
+        "zelda_x",
+    ],
 }
 TITLES = {
     "seen": (

@@ -1,7 +1,7 @@
 """The HTTP server of one environment: a site's pages over the database of the episode that is being played.
 
-Werkzeug (with Jinja2) rather than Starlette and uvicorn: pages are made by blocking calls to SQLite, so an event loop would
-only pass them on to threads; and it is one package without compiled parts.
+Werkzeug (with Jinja2) rather than Starlette and uvicorn: pages are made by blocking calls to SQLite, so an event loop
+would only pass them on to threads; and it is one package without compiled parts.
 
 Every environment has a server, and with it a port, of its own: a browser session that may only reach that port can't
 see another episode's pages, whatever a page makes it do.

@@ -5,7 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 COLORS = tuple(
-    "black white navy blue red green pink grey brown purple yellow beige silver gold teal burgundy ivory khaki".split()
+    [
+        "black",
+        "white",
+        "navy",
+        "blue",
+        "red",
+        "green",
+        "pink",
+        "grey",
+        "brown",
+        "purple",
+        "yellow",
+        "beige",
+        "silver",
+        "gold",
+        "teal",
+        "burgundy",
+        "ivory",
+        "khaki",
+    ]
 )
 FINISHES = ("espresso", "walnut", "white oak", "matte black", "brushed nickel", "natural wood", "dark grey", "cherry")
 CLOTHES = ("x-small", "small", "medium", "large", "x-large", "xx-large", "3x-large")

@@ -66,7 +66,7 @@ def find_products(
     best = rows.execute(
         "SELECT product.id, title, price_usd, rating FROM (SELECT id AS found, bm25(product_words, 0, 3, 1, 1) AS rank"
         " FROM product_words WHERE product_words MATCH ? ORDER BY rank, id LIMIT ?) JOIN product ON product.id = found"
-        f" WHERE price_usd <= ? ORDER BY {order}",  # noqa: S608  # one of ours, never a reader's text
+        f" WHERE price_usd <= ? ORDER BY {order}",  # one of ours, never a reader's text
         (wanted, FOUND_PER_SEARCH, max_price_usd),
     )
     return best.fetchall()

@@ -32,7 +32,10 @@ WORDINGS: dict[str, dict[str, tuple[str, ...]]] = {
         "unseen": ("Please see to it that {lines} are ordered",),
     },
     "shop_cancel": {
-        "seen": ('Cancel my order of the "{title}"', 'I no longer need the "{title}" that I ordered. Cancel that order'),
+        "seen": (
+            'Cancel my order of the "{title}"',
+            'I no longer need the "{title}" that I ordered. Cancel that order',
+        ),
         "unseen": ('Go through my orders and cancel the one with the "{title}"',),
     },
 }  # fmt: skip

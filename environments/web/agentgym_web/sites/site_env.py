@@ -39,10 +39,11 @@ class SiteEnv(WebEnv):
     """Shop, write and vote in a forum, or work on tickets, on pages that a server makes from a database.
 
     Goods, members and tickets are synthetic; the shop can sell those of WebShop (Yao et al., 2022, arXiv:2207.01206)
-    from a user's copy of its files. An episode has a database of its own and ends with ``stop``. The only reward term is
-    ``outcome``, in [0, 1], paid with ``stop``: read from the database, never from a page; 1 is success. ``shop_find`` is
-    scored as in WebShop (:mod:`agentgym_web.sites.wish`), all other families by what changed
-    (:func:`agentgym_web.sites.goal.score_changes`); what was not asked for costs. Who does not stop in time gets nothing.
+    from a user's copy of its files. An episode has a database of its own and ends with ``stop``. The only reward term
+    is ``outcome``, in [0, 1], paid with ``stop``: read from the database, never from a page; 1 is success.
+    ``shop_find`` is scored as in WebShop (:mod:`agentgym_web.sites.wish`), all other families by what changed
+    (:func:`agentgym_web.sites.goal.score_changes`); what was not asked for costs. Who does not stop in time gets
+    nothing.
 
     The rule of the splits is in :mod:`agentgym_web.sites.worlds`.
 
@@ -60,8 +61,8 @@ class SiteEnv(WebEnv):
     splits: ClassVar[tuple[str, ...]] = SPLITS
     instructions: ClassVar[str] = (
         "You use a web site in a browser. Every line of the page names an element by a number in brackets. Commands: "
-        'click NUMBER, type NUMBER "text", select NUMBER "entry", press KEY, scroll down, scroll up, back, goto ADDRESS, '
-        "stop. Do what the task says and nothing else; when it is done, stop."
+        'click NUMBER, type NUMBER "text", select NUMBER "entry", press KEY, scroll down, scroll up, back, '
+        "goto ADDRESS, stop. Do what the task says and nothing else; when it is done, stop."
     )
 
     def __init__(

@@ -17,10 +17,12 @@ WORDINGS: dict[str, dict[str, tuple[str, ...]]] = {
         "seen": (
             'Create a ticket "{title}" in the component {component} with priority {priority} and label {label}.'
             ' Description: "{text}"',
-            'Open a {priority} priority ticket for {component}, titled "{title}", described as "{text}", labelled {label}',
+            'For {component}, open a ticket of {priority} priority. Title: "{title}"; description: "{text}";'
+            " label: {label}",
         ),
         "unseen": (
-            'File this for the {component}: "{title}". It is {priority}, goes under {label}, and the details are "{text}"',
+            'File this for the {component}: "{title}". It is {priority}, goes under {label}, and the details are'
+            ' "{text}"',
         ),
     },
     "tracker_assign": {
@@ -202,7 +204,8 @@ def _change_many(kind: str, draw: Draw) -> tuple[tuple[Errand, ...], dict[str, s
         )
     else:
         tickets = rows.execute(
-            "SELECT id, title, priority FROM ticket WHERE component = ? AND closed IS NULL AND priority != ? ORDER BY id",
+            "SELECT id, title, priority FROM ticket"
+            " WHERE component = ? AND closed IS NULL AND priority != ? ORDER BY id",
             (component, priority),
         ).fetchall()
         errands = tuple(

@@ -9,8 +9,8 @@ from agentgym_web.sites.store import open_memory
 from agentgym_web.sites.tracker_pages import PRIORITIES, REASONS, SCHEMA
 
 MEMBERS = {
-    "seen": "Amira Bruno Celine Dario Edith Fiona Gustav Hana Ivan Jules".split(),
-    "unseen": "Katya Lorenzo Mirela Noah Olga Petros Runa Stefan".split(),
+    "seen": ["Amira", "Bruno", "Celine", "Dario", "Edith", "Fiona", "Gustav", "Hana", "Ivan", "Jules"],
+    "unseen": ["Katya", "Lorenzo", "Mirela", "Noah", "Olga", "Petros", "Runa", "Stefan"],
 }
 COMPONENTS = {
     "seen": ("editor", "importer", "login", "search", "mail", "billing"),
@@ -22,7 +22,8 @@ LABELS = {
 }
 TITLES = {
     "seen": (
-        "{component} fails when {cause}", "{component} is slow when {cause}", "{component} shows a blank page when {cause}",
+        "{component} fails when {cause}", "{component} is slow when {cause}",
+        "{component} shows a blank page when {cause}",
         "{component} forgets settings when {cause}", "Let the {component} say more when {cause}",
     ),
     "unseen": (
@@ -46,7 +47,8 @@ REMARKS = {
         "A fix is on its way.", "Let us talk about it on Monday.", "It works for me after a restart.",
     ),
     "unseen": (
-        "Customers have asked for this twice.", "I will look into it tonight.", "Waiting for an answer from the vendor.",
+        "Customers have asked for this twice.", "I will look into it tonight.",
+        "Waiting for an answer from the vendor.",
         "See the minutes of our last meeting.", "Reverting the change helps.",
     ),
 }  # fmt: skip

@@ -7,9 +7,9 @@ A folder with these files, of which the names may go on before ``.json`` (as ``i
     items_ins*.json        {asin: {attributes: [phrase, …], …}}
     items_human_ins*.json  {asin: [{instruction, instruction_attributes, instruction_options}, …]}; may be absent
 
-With the last file, ``shop_find`` is played with these instructions, else with generated ones. Prices are in US dollars; of
-a range the lowest is taken, and 100 where there is none, as WebShop does for the latter. Searches of which the hash falls
-into one bucket of five are sold in ``valid_unseen`` and nowhere else.
+With the last file, ``shop_find`` is played with these instructions, else with generated ones. Prices are in US dollars;
+of a range the lowest is taken, and 100 where there is none, as WebShop does for the latter. Products that were found by
+searches of which the hash falls into one bucket of five are sold in ``valid_unseen`` and nowhere else.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ Yao et al., "WebShop" (2022, arXiv:2207.01206), section 3.1, equation 1, with wa
              1    otherwise
 
 TextMatch is the share of the nouns of the wanted product's title that the bought one's title has, too; categories match
-if two of their path's steps are shared. An attribute matches one of the product's if their token set ratio is above 85, or if it
-stands in the product's text; sizes match exactly, other options by the same ratio.
+if two of their path's steps are shared. An attribute matches one of the product's if their token set ratio is above 85,
+or if it stands in the product's text; sizes match exactly, other options by the same ratio.
 
 Design, where the paper's own programme cannot be followed: nouns are the words of a title without numbers and function
 words (no tagger is loaded); an option counts once for each that was wanted, so that r never exceeds 1.
@@ -28,8 +28,48 @@ from rapidfuzz.fuzz import token_set_ratio
 
 LIKE = 85
 FUNCTION_WORDS = frozenset(
-    "a an and are as at be by each easy for from good great has in into is it its more of off on or our out pack per"
-    " set so the this to up very with without you your".split()
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "each",
+        "easy",
+        "for",
+        "from",
+        "good",
+        "great",
+        "has",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "more",
+        "of",
+        "off",
+        "on",
+        "or",
+        "our",
+        "out",
+        "pack",
+        "per",
+        "set",
+        "so",
+        "the",
+        "this",
+        "to",
+        "up",
+        "very",
+        "with",
+        "without",
+        "you",
+        "your",
+    ]
 )
 EXACT_OPTIONS = frozenset({"size"})
 

@@ -1,9 +1,9 @@
 """Worlds and tasks of all sites: what can be drawn, and which split it belongs to.
 
-The rule of the splits (design): ``train`` and ``valid_seen`` have the same worlds, entities and wordings, but no goal in
-common: a goal belongs to ``valid_seen`` if a hash of what it wants, however it is worded, falls into one bucket of ten.
-``valid_unseen`` has worlds of its own, with other goods, brands, members, topics, components and labels, and wordings
-that no other split has.
+The rule of the splits (design): ``train`` and ``valid_seen`` have the same worlds, entities and wordings, but no goal
+in common: a goal belongs to ``valid_seen`` if a hash of what it wants, however it is worded, falls into one bucket of
+ten. ``valid_unseen`` has worlds of its own, with other goods, brands, members, topics, components and labels, and
+wordings that no other split has.
 """
 
 from __future__ import annotations
