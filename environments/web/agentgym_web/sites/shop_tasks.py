@@ -58,7 +58,7 @@ def draw_shop_goal(kind: str, rows: sqlite3.Connection, group: str, chance: rand
         if spoken is not None:
             return find_goal(*spoken, rows)
         item = _draw_item(rows, chance)
-        options = tuple((name, chance.choice(values)) for name, values in item.options if chance.random() < 0.6)
+        options = tuple((name, chance.choice(values)) for name, values in item.options if chance.random() < 0.65)
         own = item.product.attributes
         attributes = tuple(chance.sample(own, min(len(own), chance.choices((1, 2, 3), (45, 40, 15))[0])))
         wish = Wish(item.product, attributes, options, draw_price_limit(item.price_usd, chance))

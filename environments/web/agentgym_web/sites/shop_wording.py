@@ -46,11 +46,11 @@ FORMS: dict[str, tuple[str, str]] = {
     "stereo sound": ("", "with stereo sound"),
     "wireless charging": ("", "that allows wireless charging"),
     "tempered glass": ("tempered glass", "with tempered glass"),
-    "easy assemble": ("", "that is easy to assemble"),
-    "easy clean": ("", "that is easy to clean"),
-    "easy carry": ("", "that is easy to carry"),
-    "easy install": ("", "that is easy to install"),
-    "easy apply": ("", "that is easy to apply"),
+    "easy assemble": ("easy to assemble", "that is easy to assemble"),
+    "easy clean": ("easy to clean", "that is easy to clean"),
+    "easy carry": ("easy to carry", "that is easy to carry"),
+    "easy install": ("easy to install", "that is easy to install"),
+    "easy apply": ("easy to apply", "that is easy to apply"),
     "tummy control": ("tummy control", "with tummy control"),
     "faux fur": ("faux fur", "with faux fur"),
     "box spring": ("", "for a box spring"),
@@ -61,6 +61,7 @@ FORMS: dict[str, tuple[str, str]] = {
     "core i7": ("core i7", "that has a core i7 processor"),
     "space saving": ("space saving", "that saves space"),
 }
+PLURALS = frozenset({"almonds", "jeans", "sandals", "sneakers", "granola bars", "rain boots"})
 BEFORE_NOUN = frozenset({"color", "flavor", "scent"})
 
 
@@ -81,24 +82,26 @@ def word_wish(
     before, after, later = [], [], []
     for attribute in attributes:
         front, back = FORMS.get(attribute, (attribute, f"that is {attribute}"))
-        if front and chance.random() < 0.55 and len(before) < 2:
+        if front and chance.random() < 0.75 and len(before) < 2:
             before.append(front)
-        elif chance.random() < 0.12:
+        elif chance.random() < 0.1:
             later.append(f"it should be {front}" if front else f"it should be one {back}")
         else:
             after.append(back)
     for name, value in options:
         if name in BEFORE_NOUN and chance.random() < 0.5:
             before.append(value)
-        elif chance.random() < 0.4:
+        elif chance.random() < 0.3:
             later.append(_say_later(name, value, chance))
         else:
             after.append(_say_after(name, value, chance))
     noun = " ".join([*before, ware])
     head = noun if _is_mass(ware) else f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-    text = f"{opening} {head}{_join(after)}"
+    text = f"{opening} {head}{_join(after, chance)}"
+    if ware in PLURALS:
+        text = text.replace(" that is ", " that are ").replace(" that has ", " that have ")
     if later:
-        text += chance.choice((". ", ". ", "; ", ", and ")) + " and ".join(later)
+        text += chance.choice((". ", ". ", "; ", ", ")) + " and ".join(later)
     return text
 
 
@@ -108,20 +111,18 @@ def word_price(text: str, price_usd: float) -> str:
 
 
 def _is_mass(ware: str) -> bool:
-    return ware in ("popcorn", "tea", "almonds", "jeans", "sandals", "sneakers", "shampoo") or ware.endswith(
-        ("bars", "boots")
-    )
+    return ware in PLURALS or ware in ("popcorn", "tea", "shampoo")
 
 
-def _join(clauses: Sequence[str]) -> str:
-    if len(clauses) < 2:
+def _join(clauses: Sequence[str], chance: random.Random) -> str:
+    if len(clauses) < 2 or chance.random() < 0.4:
         return "".join(f" {clause}" for clause in clauses)
     return f" {' '.join(clauses[:-1])} and {clauses[-1]}"
 
 
 def _say_after(name: str, value: str, chance: random.Random) -> str:
     forms = {
-        "color": (f"in {value}", f"that comes in {value}", f"in {value} color", f"and color: {value}"),
+        "color": (f"in {value}", f"that comes in {value}", f"in {value} color", f"with color: {value}"),
         "size": (f"in size {value}", f"in a {value}", f"that is a size {value}", f"with size: {value}"),
         "flavor": (f"in {value} flavor", f"with {value} flavor"),
         "scent": (f"with {value} scent", f"in {value}"),
