@@ -14,7 +14,7 @@ from markupsafe import escape
 
 from agentgym.errors import InfrastructureError
 from agentgym_web.sites.forum_pages import FORUM
-from agentgym_web.sites.server import Page, Site, SiteServer
+from agentgym_web.sites.server import COOKIE, Page, Site, SiteServer
 from agentgym_web.sites.shop_pages import SHOP, find_products
 from agentgym_web.sites.shop_tasks import score_orders
 from agentgym_web.sites.store import Store
@@ -49,7 +49,8 @@ def ask(server: SiteServer, method: str, address: str, **fields: str) -> tuple[i
     """Return status, text and the address that the answer points to."""
     line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     body = urlencode(fields) if method == "POST" else None
-    line.request(method, address, body, {"Content-Type": "application/x-www-form-urlencoded"} if body else {})
+    kind = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
+    line.request(method, address, body, {"Cookie": f"{COOKIE}={server._key}", **kind})
     answer = line.getresponse()
     text = answer.read().decode()
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
@@ -133,6 +134,17 @@ def test_what_cannot_be_done_changes_nothing(
     assert ask(server, "POST", address, **fields)[0] in (303, 404, 405, 413)
     assert len(store.changes()) == 0
     server.check()
+
+
+def test_a_page_of_the_episode_before_reaches_nothing(server: SiteServer) -> None:
+    play(server, "forum")
+    before = server._key
+    store = play(server, "forum")
+    line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    line.request("POST", "/post/2/vote", "vote=up", {"Cookie": f"{COOKIE}={before}"})
+    assert line.getresponse().status == 410
+    line.close()
+    assert len(store.changes()) == 0
 
 
 def test_only_a_boards_moderator_moderates(server: SiteServer) -> None:

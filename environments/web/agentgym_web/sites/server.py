@@ -4,11 +4,13 @@ Werkzeug (with Jinja2) rather than Starlette and uvicorn: pages are made by bloc
 would only pass them on to threads; and it is one package without compiled parts.
 
 Every environment has a server, and with it a port, of its own: a browser session that may only reach that port can't
-see another episode's pages, whatever a page makes it do.
+see another episode's pages, whatever a page makes it do. Every episode has a key of its own, which its session gets as a
+cookie: what a page of the episode before has sent, and what comes in late, does not reach the next one's database.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from werkzeug.utils import redirect
 from agentgym.errors import InfrastructureError
 from agentgym_web.sites.store import Store
 
+COOKIE = "episode"
 MAX_FORM_BYTES = 64_000
 MAX_FIELD_CHARS = 4_000
 # Text that an agent has stored is escaped by the templates; should one ever forget it, no script runs all the same.
@@ -125,6 +128,7 @@ class SiteServer:
         self._site: Site | None = None
         self._map = Map()
         self._store: Store | None = None
+        self._key = ""
         self._notice = ""
         self._fault: Exception | None = None
         self._server: BaseWSGIServer = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
@@ -132,11 +136,12 @@ class SiteServer:
         self._thread = threading.Thread(target=self._server.serve_forever, name="agentgym-site", daemon=True)
         self._thread.start()
 
-    def play(self, site: Site, store: Store) -> None:
-        """Serve another episode from now on."""
+    def play(self, site: Site, store: Store) -> str:
+        """Serve another episode from now on, and return the address by which its browser session comes in."""
         with self._lock:
             self._site, self._store, self._map = site, store, site.make_map()
-            self._notice, self._fault = "", None
+            self._notice, self._fault, self._key = "", None, secrets.token_hex(16)
+        return f"http://127.0.0.1:{self.port}/enter/{self._key}"
 
     def check(self) -> None:
         """Make sure that every page was answered as it should have been.
@@ -170,6 +175,12 @@ class SiteServer:
     def _respond(self, request: SiteRequest) -> Response:
         if self._site is None or self._store is None:
             return Response("There is no site yet.", status=503)
+        if request.path == f"/enter/{self._key}":
+            welcome = redirect("/", 303)
+            welcome.set_cookie(COOKIE, self._key, httponly=True, samesite="Lax")
+            return welcome
+        if request.cookies.get(COOKIE) != self._key:
+            return Response("This episode is over.", status=410)
         try:
             view, parts = self._map.bind_to_environ(request.environ).match()
             with self._store.transaction() as rows:
@@ -185,7 +196,8 @@ class SiteServer:
         if isinstance(answer, Go):
             self._notice = answer.notice
             return redirect(answer.address, 303)
-        notice, self._notice = self._notice, ""
+        notice = self._notice if answer.status == 200 else ""
+        self._notice = self._notice if answer.status != 200 else ""
         shown = {"site": self._site, "notice": notice, "request": request, **answer.values}
         text = load_templates().get_template(answer.template).render(shown)
         return Response(text, status=answer.status, mimetype="text/html")

@@ -131,9 +131,9 @@ class SiteEnv(WebEnv):
         site = SITES[challenge.world.site]
         self._store = Store(snapshot_world(challenge.world), site.facts)
         self._challenge = challenge
-        self._server.play(site, self._store)
+        entrance = self._server.play(site, self._store)
         self._expert = SiteExpert(challenge.goal, self._show_address(self._home))
-        self._view = self._enter(self._home, [f"127.0.0.1:{self._server.port}"])
+        self._view = self._enter(entrance, [f"127.0.0.1:{self._server.port}"])
         self._server.check()
         opening = self._open(self._view, self._privileged())
         return replace(opening, state_key=self._name_state(opening.state_key))

@@ -115,7 +115,7 @@ class TaskIds(Sequence[str]):
         raise KeyError(task_id)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def snapshot_world(world: World) -> bytes:
     """Return a world's database, built once in a process as long as there is room."""
     rows = _build(world)
