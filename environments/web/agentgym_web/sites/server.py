@@ -4,8 +4,8 @@ Werkzeug (with Jinja2) rather than Starlette and uvicorn: pages are made by bloc
 would only pass them on to threads; and it is one package without compiled parts.
 
 Every environment has a server, and with it a port, of its own: a browser session that may only reach that port can't
-see another episode's pages, whatever a page makes it do. Every episode has a key of its own, which its session gets as a
-cookie: what a page of the episode before has sent, and what comes in late, does not reach the next one's database.
+see another episode's pages, whatever a page makes it do. Every episode has a key of its own, which its session gets as
+a cookie: what a page of the episode before has sent, and what comes in late, does not reach the next one's database.
 """
 
 from __future__ import annotations
