@@ -33,7 +33,7 @@ Verb = Literal[
 Place = int | tuple[float, float]
 Button = Literal["left", "middle", "right"]
 
-_PLACE = re.compile(r"(\d{1,9})|(-?\d{1,6}(?:\.\d{1,6})?)\s*,\s*(-?\d{1,6}(?:\.\d{1,6})?)")
+_PLACE = re.compile(r"(-?\d{1,6}(?:\.\d{1,6})?)\s*,\s*(-?\d{1,6}(?:\.\d{1,6})?)|(\d{1,9})")
 _DIRECTIONS = {"down": (0, 1), "up": (0, -1), "right": (1, 0), "left": (-1, 0)}
 _CLICKS = {"": ("left", 1), "double": ("left", 2), "right": ("right", 1), "middle": ("middle", 1)}
 DEFAULT_SCROLL_PX = 400
@@ -146,7 +146,7 @@ def _read_place(place: Any) -> Place:
     found = _PLACE.fullmatch(str(place).strip())
     if not found:
         raise ActionParseError(f"{str(place)[:40]!r} is no target: write the number of an element, or a point as x,y.")
-    return int(found[1]) if found[1] else (float(found[2]), float(found[3]))
+    return int(found[3]) if found[3] else (float(found[1]), float(found[2]))
 
 
 def _read_number(text: str) -> int:
@@ -168,7 +168,27 @@ def _read_text(rest: str) -> str:
 
 def write_place(place: Place) -> str:
     """Write a target as a command names it."""
-    return str(place) if isinstance(place, int) else f"{place[0]:g},{place[1]:g}"
+    return str(place) if isinstance(place, int) else f"{place[0]:.6g},{place[1]:.6g}"
+
+
+def make_move(verb: Verb, target: Place | None = None, thought: str = "", **arguments: Any) -> Move:
+    """Make a move that every action format can write: the command, and the call of the tool.
+
+    Args:
+        verb: What to do.
+        target: Where.
+        thought: What was thought before.
+        **arguments: The tool's other arguments.
+    """
+    call: dict[str, Any] = dict(arguments)
+    if "end" in call and not isinstance(call["end"], int):
+        call["end"] = write_place(call["end"])
+    if target is not None:
+        call = {"target": target if isinstance(target, int) else write_place(target), **call}
+    words = [
+        json.dumps(call[n], ensure_ascii=False) if n in _TEXT_OF.values() and n != "key" else call[n] for n in call
+    ]
+    return Move(" ".join(str(word) for word in (verb, *words) if word != ""), verb, call, thought)
 
 
 _TARGET = {"type": ["integer", "string"], "description": "Number of an element, or a point as 'x,y'."}

@@ -47,15 +47,19 @@ class BrowserSeat:
             SandboxUnavailableError: This host has no browser.
             SandboxLostError: It could not open a page.
         """
-        _bury_orphans()
         self.leave()
+        session = self.take().open_sync(hosts, viewport)
+        self._held[0] = session
+        return session
+
+    def take(self) -> Browser:
+        """Sit down: the browser, which need not have started yet, stays until the seat is given up."""
+        _bury_orphans()
         with _LOCK:
             _users.setdefault(self._spec, set()).add(self._number)
             if self._spec not in _browsers:
                 _browsers[self._spec] = make_browser("chromium", self._spec)
-            browser = _browsers[self._spec]
-        self._held[0] = browser.open_sync(hosts, viewport)
-        return self._held[0]
+            return _browsers[self._spec]
 
     def leave(self) -> None:
         """Close the session; the seat stays."""

@@ -35,6 +35,8 @@ OBSERVATIONS = ("tree", "dom")
 PENDING_POLL_S = 0.01
 PENDING_S = 10.0
 WAIT_S = 0.5
+# Equal limits let environments share a browser. A page of ours must not fail because the machine is busy.
+LIMITS = BrowserLimits(action_s=20.0)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class WebEnv(AgentEnv):
 
     The environments of a process share one browser; an episode has a session of its own. The tree has roles and names
     by the rules of HTML and WAI-ARIA, computed by our reader rather than taken from Chromium: it also lists what has no
-    role but can be seen, such as a coloured box or a shape (design). An element keeps its number as long as its document.
+    role but can be seen, such as a coloured box or a shape (design). An element keeps its number.
     An observation quotes the page behind ``| ``, escaped, so that no page can write the frame around itself.
 
     A move that the page or the sandbox refuses is an observation with ``executable=False``. A browser that dies raises
@@ -95,7 +97,7 @@ class WebEnv(AgentEnv):
         super().__init__(**kwargs)
         if observation not in OBSERVATIONS:
             raise UnknownNameError("observation", str(observation), OBSERVATIONS)
-        spec = BrowserSpec(limits=limits or BrowserLimits())
+        spec = BrowserSpec(limits=limits or LIMITS)
         if not 100 <= page_chars <= spec.limits.observation_bytes // 4:
             most = spec.limits.observation_bytes // 4
             raise UsageError(f"page_chars is from 100 to {most}, a quarter of the limit in bytes, got {page_chars}")

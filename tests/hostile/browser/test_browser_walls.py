@@ -300,3 +300,33 @@ def test_allowed_hosts_have_ports() -> None:
         with pytest.raises(UsageError):
             BrowserSpec((host,))
     assert BrowserSpec(("LocalHost:80", "[::1]:8080")).allowed_hosts == ("localhost:80", "[::1]:8080")
+
+
+def test_row_51_a_script_in_a_world_apart_is_not_the_page_s_to_forge(page: SyncBrowserSession, site: Any) -> None:
+    site.pages["/"] = (
+        "<p>true</p><script>secret = 7; globalThis.agentgymWord = 'x'; JSON.stringify = () => '\"forged\"';"
+        "Document.prototype.querySelector = () => ({textContent: 'forged'})</script>"
+    )
+    page.goto(site.url)
+    assert page.read("() => document.querySelector('p').textContent") == "true"
+    assert page.read("() => typeof secret") == "undefined"
+    assert page.read("number => (globalThis.kept = number)", 5) == 5
+    assert page.read("() => kept") == 5
+    page.goto(f"{site.url}/?again")
+    assert page.read("() => typeof kept") == "undefined"
+    with pytest.raises(PageError, match="could not be read: Error: no"):
+        page.read("() => { throw new Error('no') }")
+    with pytest.raises(PageError, match="more than"):
+        page.read("() => 'x'.repeat(1e6)")
+
+
+def test_a_session_has_the_viewport_that_it_was_given(browser: ChromiumBrowser, site: Any) -> None:
+    page = browser.open_sync(viewport=(300, 200))
+    page.goto(site.url)
+    assert page.read("() => [innerWidth, innerHeight]") == [300, 200]
+    site.pages["/"] = "<style>b:hover::after{content:' seen'}</style><b>here</b>"
+    page.goto(site.url)
+    page.hover("b")
+    assert page.read("() => getComputedStyle(document.querySelector('b'), '::after').content") == '" seen"'
+    with pytest.raises(UsageError, match="viewport"):
+        browser.open_sync(viewport=(0, 200))

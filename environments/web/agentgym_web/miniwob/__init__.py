@@ -1,0 +1,1 @@
+"""MiniWoB++ on its own pages: ``agentgym/MiniWoB-v0``."""

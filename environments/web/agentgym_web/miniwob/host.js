@@ -1,0 +1,87 @@
+// The page around a task's page. A frame that is made anew for each episode has a fresh world, as after a navigation, and
+// its scripts come from the cache.
+const host = (() => {
+  const SKIP = ['reward-display', 'sync-task-cover', 'click-canvas', 'query', 'query-wrap'];
+  const sleep = span => new Promise(resolve => setTimeout(resolve, span));
+  let frame = null;
+
+  const task = () => frame.contentWindow;
+  const shown = () => task().core.flightChildWindow?.() ?? task();
+
+  function windows(view, found = []) {
+    found.push(view);
+    for (let i = 0; i < view.frames.length; i++) windows(view.frames[i], found);
+    return found;
+  }
+
+  function advance(span) {
+    for (const view of windows(task())) view.agentgymAdvance?.(span);
+  }
+
+  async function begin({ path, seed, mode, start, width, height }) {
+    globalThis.agentgymStart = start;
+    frame?.remove();
+    agentgym.forget();
+    localStorage.clear();
+    sessionStorage.clear();
+    frame = document.createElement('iframe');
+    Object.assign(frame, { width, height, src: path });
+    const loaded = new Promise(resolve => { frame.onload = resolve; });
+    document.body.append(frame);
+    await loaded;
+    const page = task();
+    if (!page.core) throw new Error(`${path} did not load`);
+    page.focus();
+    page.core.EPISODE_MAX_TIME = 1e8;
+    page.Math.seedrandom(seed);
+    page.core.setDataMode(mode);
+    page.core.startEpisodeReal();
+    const end = performance.now() + 8000;
+    while (!page.WOB_TASK_READY && performance.now() < end) { await sleep(10); advance(50); }
+    if (!page.WOB_TASK_READY) throw new Error(`${path} did not become ready`);
+  }
+
+  function look({ span, ...wish }) {
+    if (span) advance(span);
+    const page = task(), utterance = page.core.getUtterance();
+    const extra = {
+      done: page.WOB_DONE_GLOBAL, raw: page.WOB_RAW_REWARD_GLOBAL, reason: String(page.WOB_REWARD_REASON ?? ''),
+      utterance: utterance.utterance ?? utterance, fields: utterance.fields ?? {},
+    };
+    // A task may say with a colour or an icon what it wants; its words alone stand above the page anyway.
+    const query = page.document.getElementById('query');
+    const drawn = query && [...query.querySelectorAll('*')].some(element => !element.textContent.trim());
+    const skip = drawn ? SKIP.filter(id => !id.startsWith('query')) : SKIP;
+    const reading = agentgym.ask({ verb: 'read', root: shown().document.body, skip, ...wish });
+    return { ...reading, url: '', title: '', extra };
+  }
+
+  // All that is on the page, shown or not, for the scripted experts.
+  function inspect() {
+    const page = shown(), nodes = [], [left, top] = page === task() ? [0, 0] : [page.frameElement.getBoundingClientRect().x, page.frameElement.getBoundingClientRect().y];
+    const walk = (element, parent) => {
+      if (SKIP.includes(element.id) && element.id !== 'query' || ['SCRIPT', 'STYLE'].includes(element.tagName)) return;
+      const box = element.getBoundingClientRect(), style = page.getComputedStyle(element);
+      const number = agentgym.numberOf(element);
+      const attributes = {};
+      for (const attribute of element.attributes) if (!attribute.name.startsWith('data-wob')) attributes[attribute.name] = attribute.value.slice(0, 300);
+      nodes.push({
+        number, parent, tag: element.tagName.toLowerCase(), attributes, text: element.textContent.replace(/\s+/g, ' ').trim().slice(0, 3000),
+        own: [...element.childNodes].filter(child => child.nodeType === 3).map(child => child.data).join(' ').replace(/\s+/g, ' ').trim(),
+        value: element.value === undefined ? '' : String(element.value), checked: Boolean(element.checked),
+        visible: element.checkVisibility({ visibilityProperty: true }) && box.width > 0 && box.height > 0,
+        box: [box.x + left, box.y + top, box.width, box.height], fill: style.fill, colour: style.backgroundColor, ink: style.color,
+        focused: page.document.activeElement === element,
+      });
+      for (const child of element.children) walk(child, number);
+    };
+    walk(page.document.body, 0);
+    return nodes;
+  }
+
+  return {
+    begin: async argument => { await begin(argument); return look(argument.wish); },
+    look, inspect,
+    ask: wish => agentgym.ask(wish),
+  };
+})();
