@@ -76,8 +76,9 @@ def search(rows: sqlite3.Connection, request: Request) -> Page:
     """Show the threads in which words stand, best first."""
     asked = request.args.get("q", "")
     wanted = " OR ".join(f'"{word}"' for word in re.findall(r"\w+", asked)[:40])
-    found = rows.execute("SELECT thread FROM words WHERE words MATCH ? ORDER BY bm25(words), rowid", (wanted,))
-    numbers = list(dict.fromkeys(number for (number,) in found))[:20] if wanted else []
+    query = "SELECT thread FROM words WHERE words MATCH ? ORDER BY bm25(words), rowid"
+    found = rows.execute(query, (wanted,)).fetchall() if wanted else []  # of no words FTS5 makes an error
+    numbers = list(dict.fromkeys(number for (number,) in found))[:20]
     threads = [rows.execute(f"{_THREADS} WHERE id = ?", (number,)).fetchone() for number in numbers]
     return Page("forum_board.html", {"heading": f"Search: {asked}", "threads": threads})
 
