@@ -1,4 +1,4 @@
-"""Web tasks in a boxed browser: ``agentgym/MiniWoB-v0``."""
+"""Web tasks in a boxed browser: ``agentgym/MiniWoB-v0`` and ``agentgym/Site-v0``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 ENVIRONMENTS = {
     "agentgym/MiniWoB-v0": "agentgym_web.miniwob.miniwob_env:MiniWoBEnv",
+    "agentgym/Site-v0": "agentgym_web.sites.site_env:SiteEnv",
 }
 
 
