@@ -183,10 +183,12 @@ class Gaussian(TrajectoryReward):
             )
         for number, prediction in enumerate(found):
             _check_prediction(prediction, place(trajectory, number))
-        values = [None if p is None else self._value(p, target, trajectory) for p in found]
         hits = [
             None if p is None else _verdict(turn, p, target) for turn, p in zip(trajectory.turns, found, strict=True)
         ]
+        values = hits
+        if self.variant != HIT:
+            values = [None if p is None else self._value(p, target, trajectory) for p in found]
         return measure(pay(trajectory, self.term, values, self.instead_of), HIT, hits)
 
     def _value(self, prediction: Prediction, target: Box, trajectory: Trajectory) -> float:
@@ -194,8 +196,6 @@ class Gaussian(TrajectoryReward):
         if box is not None and (box[2] <= box[0] or box[3] <= box[1]):
             return 0.0
         extent = None if box is None else clamp_sides(box)
-        if self.variant == "hit":
-            return float(is_hit(prediction.point, target))
         if self.variant == "distance":
             return 1.0 - math.dist(prediction.point, centre(target)) / _diagonal(trajectory)
         if self.variant == "iou":
@@ -210,13 +210,11 @@ def read_target(trajectory: Trajectory) -> Box:
     """Return the target's box, its sides clamped to a pixel.
 
     Raises:
-        RewardError: ``privileged["box"]`` is missing or is no box of four finite numbers, with ``x1 <= x2``, ``y1 <= y2``.
+        RewardError: ``privileged["box"]`` is missing, is not four finite numbers, or is inverted.
     """
     box: Any = trajectory.privileged.get("box")
     if box is None:
-        raise RewardError(
-            f"{place(trajectory)} has no target, privileged['box'], only {sorted(trajectory.privileged)}"
-        )
+        raise RewardError(f"{place(trajectory)} has no target, privileged['box'], only {sorted(trajectory.privileged)}")
     sides = list(box) if isinstance(box, Sequence) and not isinstance(box, str) else []
     if len(sides) != 4 or not all(isinstance(side, int | float) and math.isfinite(side) for side in sides):
         raise RewardError(f"{place(trajectory)}: the target {box!r} is not [x1, y1, x2, y2]")

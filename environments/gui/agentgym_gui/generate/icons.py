@@ -29,7 +29,7 @@ def _solid(path: str) -> str:
 
 
 ICONS: dict[str, Icon] = {
-    "search": Icon(_lines("M15 10a5 5 0 1 1-10 0 5 5 0 0 1 10 0M14 14l6 6"), "magnifier", ("search", "look for a word")),
+    "search": Icon(_lines("M15 10a5 5 0 1 1-10 0 5 5 0 0 1 10 0M14 14l6 6"), "magnifier", ("search", "look it up")),
     "close": Icon(_lines("M5 5l14 14M19 5L5 19"), "cross", ("close this", "dismiss the window")),
     "add": Icon(_lines("M12 4v16M4 12h16"), "plus sign", ("add a new one", "create an entry")),
     "menu": Icon(_lines("M4 6h16M4 12h16M4 18h16"), "three bars", ("open the menu", "show all sections")),
@@ -37,10 +37,12 @@ ICONS: dict[str, Icon] = {
     "forward": Icon(_lines("M4 12h15M13 5l7 7-7 7"), "arrow to the right", ("go forward", "move on to the next page")),
     "download": Icon(_lines("M12 3v12M6 10l6 6 6-6M4 21h16"), "arrow onto a line", ("download it", "fetch a copy")),
     "upload": Icon(_lines("M12 21V8M6 13l6-6 6 6M4 3h16"), "arrow up to a line", ("upload a file", "send a file up")),
-    "delete": Icon(_lines("M4 6h16M9 6V3h6v3M6 6l1 15h10l1-15M10 10v7M14 10v7"), "bin", ("delete it", "throw it away")),
+    "delete": Icon(_lines("M4 6h16M9 6V3h6v3M6 6l1 15h10l1-15M10 10v7M14 10v7"), "bin", ("delete it",)),
     "edit": Icon(_lines("M4 20l1-5L16 4l4 4L9 19zM13 7l4 4"), "pencil", ("edit it", "change the text")),
-    "save": Icon(_lines("M4 4h13l3 3v13H4zM8 4v5h7V4M8 20v-6h8v6"), "floppy disk", ("save the work", "keep the changes")),
-    "star": Icon(_solid("M12 2l3 7h7l-5.500 4.500L19 21l-7-4.500L5 21l2.500-7.500L2 9h7z"), "star", ("mark as favourite",)),
+    "save": Icon(_lines("M4 4h13l3 3v13H4zM8 4v5h7V4M8 20v-6h8v6"), "floppy disk", ("save the work",)),
+    "star": Icon(
+        _solid("M12 2l3 7h7l-5.500 4.500L19 21l-7-4.500L5 21l2.500-7.500L2 9h7z"), "star", ("make favourite",)
+    ),
     "heart": Icon(_solid("M12 21C2 13 2 9 2 8a5 5 0 0 1 10-2 5 5 0 0 1 10 2c0 1 0 5-10 13z"), "heart", ("like it",)),
     "play": Icon(_solid("M6 3l15 9-15 9z"), "triangle", ("start playing", "play it")),
     "pause": Icon(_solid("M5 3h5v18H5zM14 3h5v18h-5z"), "two upright bars", ("pause it", "hold for a moment")),

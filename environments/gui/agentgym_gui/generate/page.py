@@ -92,7 +92,3 @@ class Page:
     def number(self, least: int, most: int) -> int:
         """Draw a number, both ends included."""
         return int(self.chance.integers(least, most + 1))
-
-    def document(self, body: str) -> str:
-        """Return the whole page."""
-        return f"<!doctype html><html><head><style>{self.theme.css}</style></head><body>{body}</body></html>"

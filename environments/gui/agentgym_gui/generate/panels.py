@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from agentgym_gui.generate import words
-from agentgym_gui.generate.icons import ICONS, draw_icon
+from agentgym_gui.generate.icons import draw_icon
 from agentgym_gui.generate.page import ICON, TEXT, Element, Page
 from agentgym_gui.generate.templates import Template
 

@@ -12,18 +12,17 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from agentgym.browser import BrowserSpec, make_browser
-from agentgym.browser_sync import SyncBrowserSession
 from agentgym.errors import InfrastructureError, UnknownNameError, UsageError
 from agentgym_gui.generate.page import Page
 from agentgym_gui.generate.panels import PANELS, SIDE_PX
+from agentgym_gui.generate.studio import Sketch, Studio
 from agentgym_gui.generate.templates import TEMPLATES, Template
 from agentgym_gui.generate.themes import draw_theme
 
@@ -35,19 +34,10 @@ VIEWPORTS: Mapping[str, tuple[tuple[int, int], ...]] = {
     "panel": ((SIDE_PX, SIDE_PX),),
 }
 PLATFORMS = ("desktop", "mobile", "web")
+LARGEST = (1440, 915)  # holds every size
+Key = tuple[str, str, int]  # split, platform, number
 LEAST_SIDE_PX = 8
 IMAGES, SCREENS, ELEMENTS = "screenspotv2_image", "screens", "elements"
-
-_WRITE = "source => { document.open(); document.write(source); document.close() }"
-_MEASURE = """async () => {
-  await document.fonts.ready;
-  return [...document.querySelectorAll('[data-gui]')].map(element => {
-    const box = element.getBoundingClientRect();
-    const on_top = document.elementFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2);
-    return {number: Number(element.dataset.gui), box: [box.left, box.top, box.right, box.bottom],
-            seen: on_top !== null && element.contains(on_top)};
-  });
-}"""
 
 
 @dataclass(frozen=True)
@@ -74,23 +64,13 @@ class ScreenSpec:
             raise UsageError(f"screens need a platform, numbers from 1 and a seed from 0, got {self}")
 
 
-@dataclass
-class _Studio:
-    """The browser's sessions, one per size of screen."""
+@dataclass(frozen=True)
+class Screen:
+    """A drawn screen: rows of its targets, all its elements, its picture as PNG."""
 
-    pages: dict[tuple[int, int], tuple[Any, SyncBrowserSession]] = field(default_factory=dict)
-
-    def page(self, viewport: tuple[int, int]) -> SyncBrowserSession:
-        if viewport not in self.pages:
-            browser = make_browser("chromium", BrowserSpec(viewport=viewport))
-            self.pages[viewport] = browser, browser.open_sync()
-        return self.pages[viewport][1]
-
-    def close(self) -> None:
-        for browser, page in self.pages.values():
-            page.close()
-            browser.close_sync()
-        self.pages.clear()
+    rows: list[dict[str, Any]]
+    elements: list[dict[str, Any]]
+    png: bytes
 
 
 def write_screens(
@@ -120,13 +100,17 @@ def write_screens(
     for part in (IMAGES, SCREENS, ELEMENTS):
         (root / part).mkdir(parents=True, exist_ok=True)
     _claim(root / "spec.json", spec, split)
-    studio = _Studio()
+    studio = Studio(LARGEST)
     total = 0
     try:
         for platform in spec.platforms:
             rows: list[dict[str, Any]] = []
-            for number in tqdm(range(spec.screens), desc=f"{split} {platform}", disable=not progress):
-                rows += _screen_rows(root, studio, spec, (split, platform, number))
+            sheet = studio.room(_cell(platform))
+            with tqdm(total=spec.screens, desc=f"{split} {platform}", disable=not progress) as bar:
+                for start in range(0, spec.screens, sheet):
+                    numbers = range(start, min(start + sheet, spec.screens))
+                    rows += _screen_rows(root, studio, spec, [(split, platform, number) for number in numbers])
+                    bar.update(len(numbers))
             _write_json(root / f"screenspot_{platform}_v2.json", rows)
             total += len(rows)
     finally:
@@ -134,55 +118,43 @@ def write_screens(
     return total
 
 
-def _screen_rows(
-    root: Path, studio: _Studio, spec: ScreenSpec, key: tuple[str, str, int]
-) -> list[dict[str, Any]]:
-    name = f"{key[1]}_{key[0]}_{key[2]:06d}"
-    done = root / SCREENS / f"{name}.json"
-    if done.exists():
-        kept: list[dict[str, Any]] = json.loads(done.read_text(encoding="utf-8"))
-        return kept
-    rows, elements, picture = draw_screen(studio.page, spec, key)
-    (root / IMAGES / f"{name}.png").write_bytes(picture)
-    _write_json(root / ELEMENTS / f"{name}.json", elements)
-    rows = [{"img_filename": f"{name}.png", **row} for row in rows]
-    _write_json(done, rows)  # last: what it says is there
-    return rows
+def _screen_rows(root: Path, studio: Studio, spec: ScreenSpec, keys: Sequence[Key]) -> list[dict[str, Any]]:
+    """Return the rows of some screens, which are drawn if one is missing."""
+    files = [root / SCREENS / f"{_name(key)}.json" for key in keys]
+    if not all(file.exists() for file in files):
+        for key, file, screen in zip(keys, files, draw_screens(studio, spec, keys), strict=True):
+            (root / IMAGES / f"{_name(key)}.png").write_bytes(screen.png)
+            _write_json(root / ELEMENTS / f"{_name(key)}.json", screen.elements)
+            _write_json(file, [{"img_filename": f"{_name(key)}.png", **row} for row in screen.rows])  # last
+    return [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
 
 
-def draw_screen(
-    page_of: Any, spec: ScreenSpec, key: tuple[str, str, int]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], bytes]:
-    """Draw one screen.
-
-    Args:
-        page_of: Returns the browser's page for a size of screen.
-        spec: What is drawn.
-        key: Split, platform and number.
-
-    Returns:
-        Rows for targets, all elements, and the picture as PNG.
+def draw_screens(studio: Studio, spec: ScreenSpec, keys: Sequence[Key]) -> list[Screen]:
+    """Draw screens of one platform that fit on a sheet.
 
     Raises:
-        InfrastructureError: No element of the page can be seen.
+        InfrastructureError: No element of a page can be seen.
     """
-    chance = np.random.default_rng(_seed(spec.seed, key))
-    layouts = [layout for layout in LAYOUTS if layout.split == key[0] and layout.platform == key[1]]
-    layout = layouts[int(chance.integers(len(layouts)))]
-    viewport = VIEWPORTS[key[1]][int(chance.integers(len(VIEWPORTS[key[1]])))]
-    small = key[1] == "panel"
-    page = Page(chance, draw_theme(chance, (14, 14) if small else (12, 17)), "tap" if key[1] == "mobile" else "click")
-    source = page.document(layout.write(page))
-    session = page_of(viewport)
-    session.evaluate(_WRITE, source)
-    elements = [_place(page, found, viewport) for found in session.evaluate(_MEASURE)]
-    seen = [element for element in elements if element is not None]
-    if not seen:
-        raise InfrastructureError(f"the browser shows no target of layout {layout.name!r}, screen {key}")
-    picture = session.screenshot()
-    chosen = chance.permutation(len(seen))[: spec.targets]
-    rows = [_row(seen[int(i)], layout, chance) for i in chosen]
-    return rows, seen, picture
+    pages = []
+    for key in keys:
+        chance = np.random.default_rng(_seed(spec.seed, key))
+        split, platform, _ = key
+        layouts = [layout for layout in LAYOUTS if layout.split == split and layout.platform == platform]
+        layout = layouts[int(chance.integers(len(layouts)))]
+        size = VIEWPORTS[platform][int(chance.integers(len(VIEWPORTS[platform])))]
+        theme = draw_theme(chance, (14, 14) if platform == "panel" else (12, 17))
+        page = Page(chance, theme, "tap" if platform == "mobile" else "click")
+        pages.append((page, layout, Sketch(theme.css, layout.write(page), size)))
+    drawings = studio.draw([sketch for _, _, sketch in pages], _cell(keys[0][1]))
+    screens = []
+    for key, (page, layout, sketch), drawing in zip(keys, pages, drawings, strict=True):
+        placed = [_place(page, one, sketch.size) for one in drawing.elements]
+        seen = [element for element in placed if element is not None]
+        if not seen:
+            raise InfrastructureError(f"the browser shows no target of layout {layout.name!r}, screen {key}")
+        chosen = page.chance.permutation(len(seen))[: spec.targets]
+        screens.append(Screen([_row(seen[int(i)], layout, page.chance) for i in chosen], seen, drawing.png))
+    return screens
 
 
 def _place(page: Page, found: Mapping[str, Any], viewport: tuple[int, int]) -> dict[str, Any] | None:
@@ -216,7 +188,7 @@ def _claim(path: Path, spec: ScreenSpec, split: str) -> None:
 
     The number of screens may differ: screens depend on their own number alone.
     """
-    wanted = {"seed": spec.seed, "targets": spec.targets, "split": split, "layouts": _layouts_digest()}
+    wanted = {"seed": spec.seed, "targets": spec.targets, "split": split, "layouts": layouts_digest()}
     if not path.exists():
         _write_json(path, wanted)
         return
@@ -225,15 +197,24 @@ def _claim(path: Path, spec: ScreenSpec, split: str) -> None:
         raise UsageError(f"{path.parent} holds screens of {held}, not of {wanted}; take another folder")
 
 
-def _layouts_digest() -> str:
-    """Name the version of everything that decides how screens look."""
+def _cell(platform: str) -> tuple[int, int]:
+    """Return the smallest size that holds every screen of a platform."""
+    return max(w for w, _ in VIEWPORTS[platform]), max(h for _, h in VIEWPORTS[platform])
+
+
+def _name(key: Key) -> str:
+    return f"{key[1]}_{key[0]}_{key[2]:06d}"
+
+
+def layouts_digest() -> str:
+    """Return the name of this version of everything that decides how screens look."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def _seed(seed: int, key: Sequence[str | int]) -> int:
+def _seed(seed: int, key: Key) -> int:
     return int.from_bytes(hashlib.sha256(repr((seed, *key)).encode()).digest()[:8], "big")
 
 

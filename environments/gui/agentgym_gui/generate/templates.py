@@ -32,13 +32,12 @@ def _editor(page: Page) -> str:
     tools = page.icons(page.number(4, 9), page.number(16, 24))
     commands = "".join(page.text(c, "button") for c in page.take(words.COMMANDS, page.number(2, 5)))
     lines = "".join(f"<p>{_filler(page, page.number(8, 24))}</p>" for _ in range(page.number(4, 9)))
-    folders = "".join(
-        page.text(f, "entry", "i", "display:block") for f in page.take(words.FOLDERS, page.number(3, 8))
-    )
+    folders = "".join(page.text(f, "entry", "i", "display:block") for f in page.take(words.FOLDERS, page.number(3, 8)))
     return (
         f'<div class="bar row" style="padding:{pad(4)}px">{menus}</div>'
         f'<div class="bar row" style="padding:{pad(5)}px">{tools}{commands}</div>'
-        f'<div style="display:flex;height:100%"><div class="bar" style="width:{page.number(150, 240)}px">{folders}</div>'
+        f'<div style="display:flex;height:100%"><div class="bar" style="width:{page.number(150, 240)}px">'
+        f"{folders}</div>"
         f'<div style="flex:1;padding:{pad(30)}px {pad(60)}px">{lines}</div></div>'
     )
 
@@ -114,8 +113,8 @@ def _contacts(page: Page) -> str:
     """Write a telephone's contacts: people with round pictures, a floating button, icons at the bottom."""
     pad = page.theme.pad
     rows = "".join(
-        f'<div class="row" style="padding:{pad(8)}px {pad(14)}px"><div style="width:36px;height:36px;border-radius:18px;'
-        f'background:var(--accent)"></div>{page.text(p, "row", "", "")}</div>'
+        f'<div class="row" style="padding:{pad(8)}px {pad(14)}px"><div style="width:36px;height:36px;'
+        f'border-radius:18px;background:var(--accent)"></div>{page.text(p, "row", "", "")}</div>'
         for p in page.take(words.PEOPLE, page.number(4, 8))
     )
     bottom = page.icons(page.number(3, 5), 26)

@@ -39,13 +39,13 @@ class Theme:
 
     @property
     def css(self) -> str:
-        """Return the style sheet that every page starts with."""
+        """Return the style of a screen, and in it the rules for what is on it."""
         background, surface, text, muted, border = PALETTES[self.palette]
         generic = GENERIC.get(self.font, "sans-serif")
         return (
-            f":root{{--bg:{background};--surface:{surface};--text:{text};--muted:{muted};--border:{border};"
-            f"--accent:{self.accent}}}*{{box-sizing:border-box}}html,body{{margin:0;height:100%;overflow:hidden}}"
-            f"body{{background:var(--bg);color:var(--text);font:{self.font_px}px {self.font},{generic}}}"
+            f"--bg:{background};--surface:{surface};--text:{text};--muted:{muted};--border:{border};"
+            f"--accent:{self.accent};background:var(--bg);color:var(--text);"
+            f"font:{self.font_px}px {self.font},{generic};"
             f".b{{border:1px solid var(--border);border-radius:{self.radius_px}px;padding:{self.pad(6)}px "
             f"{self.pad(10)}px;background:var(--surface);display:inline-block}}"
             ".p{background:var(--accent);color:#fff;border-color:var(--accent)}"
