@@ -108,12 +108,12 @@ def lesson(words: Words, asked: list[Target], chance: np.random.Generator) -> tu
 
 
 def warm_start(model: Any, words: Words, data: Screens, minutes: float, batch: int = 32) -> list[dict[str, float]]:
-    """Learn from the boxes themselves until the time is over; the rate falls to nothing by then."""
+    """Learn from the boxes themselves until the processor's time is over; the rate falls to nothing by then."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01)
     chance = np.random.default_rng(0)
     asked, pad = data.by_screen, words.ids[PAD]
-    started, log, step = time.monotonic(), [], 0
-    while (spent := (time.monotonic() - started) / 60 / minutes) < 1:
+    started, log, step = time.process_time(), [], 0
+    while (spent := (time.process_time() - started) / 60 / minutes) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 1.5e-3 * min(1.0, step / 100) * max(0.02, min(1.0, 2 * (1 - spent)))
         screens = chance.integers(len(asked), size=batch)
@@ -223,7 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/gui"))
     parser.add_argument("--screens", type=int, default=1350)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of the warm start")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the processor, for the warm start")
     parser.add_argument("--updates", type=int, default=60, help="of GRPO, for each reward")
     parser.add_argument("--rewards", default="full,hit")
     parser.add_argument("--hidden", type=int, default=128)
