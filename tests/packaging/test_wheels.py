@@ -55,6 +55,7 @@ def test_wheels_install_in_a_clean_venv(wheels: list[Path], tmp_path: Path) -> N
     listed = _run(python, "-W", "error", "-c", "import agentgym; print(agentgym.load_packs())", cwd=tmp_path)
     assert "agentgym/Household-v0" in listed
     assert "agentgym/TextWorld-v0" in listed
+    assert "agentgym/ScreenSpot-v0" in listed
     assert "error=''" in listed
     play = "import gymnasium, agentgym; print(gymnasium.make('agentgym/Household-v0').reset(seed=1)[0])"
     assert "Your task is to" in _run(python, "-c", play, cwd=tmp_path)

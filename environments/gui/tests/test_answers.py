@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgym.errors import ActionParseError
@@ -102,6 +102,7 @@ def test_deep_json_is_an_answer_that_cannot_be_read() -> None:
         parse_answer('{"point":' + "[" * 100_000, SIZE)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_text_escapes(text: str) -> None:
     try:
@@ -112,6 +113,7 @@ def test_no_text_escapes(text: str) -> None:
     assert 0 <= found.point[1] <= SIZE[1]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 100), min_size=2, max_size=2), st.sampled_from(["point", "coordinate", "point_2d"]))
 def test_json_and_brackets_agree(point: list[int], key: str) -> None:
     assert parse_answer(json.dumps({key: point}), SIZE) == parse_answer(f"({point[0]}, {point[1]})", SIZE)

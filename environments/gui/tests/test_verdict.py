@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgym.rewards.gaussian import Box
@@ -65,6 +65,7 @@ def test_what_is_to_be_refused_is_never_hit() -> None:
     assert not hits(Target(None), (0, 0))
 
 
+@settings(deadline=None)
 @given(SIDE, SIDE)
 def test_a_rectangle_as_polygon_is_the_closed_box(x: int, y: int) -> None:
     corners = ((0.0, 0.0), (100.0, 0.0), (100.0, 60.0), (0.0, 60.0))

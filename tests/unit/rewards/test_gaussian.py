@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgym.errors import RewardError, UnknownNameError
@@ -41,6 +41,7 @@ def moved(box: Box, x: float, y: float, scale: float = 1.0) -> Box:
     return box[0] * scale + x, box[1] * scale + y, box[2] * scale + x, box[3] * scale + y
 
 
+@settings(deadline=None)
 @given(boxes(), boxes())
 def test_coverage_is_symmetric_and_at_most_1(one: Box, other: Box) -> None:
     assert coverage_reward(one, other) == pytest.approx(coverage_reward(other, one), abs=1e-12)
@@ -50,10 +51,11 @@ def test_coverage_is_symmetric_and_at_most_1(one: Box, other: Box) -> None:
 
 def test_the_point_reward_is_not_symmetric() -> None:
     small, large = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 100.0, 100.0)
-    assert point_reward(centre(small), large) > 0.6
+    assert point_reward(centre(small), large) == pytest.approx(math.exp(-0.81), abs=1e-6)
     assert point_reward(centre(large), small) < 1e-30
 
 
+@settings(deadline=None)
 @given(boxes(), boxes(), st.floats(-500, 500), st.floats(-500, 500), st.floats(0.1, 10))
 def test_moving_or_scaling_both_changes_nothing(one: Box, other: Box, x: float, y: float, scale: float) -> None:
     before = gaussian_reward(one, other)
@@ -61,6 +63,7 @@ def test_moving_or_scaling_both_changes_nothing(one: Box, other: Box, x: float, 
     assert gaussian_reward(moved(one, 0, 0, scale), moved(other, 0, 0, scale)) == pytest.approx(before, abs=1e-5)
 
 
+@settings(deadline=None)
 @given(boxes(), st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
 def test_every_point_of_the_target_earns_more_than_exp_minus_1(target: Box, right: float, down: float) -> None:
     """With alpha 0.5 the edge is one deviation away, and a corner has two edges."""
@@ -69,11 +72,12 @@ def test_every_point_of_the_target_earns_more_than_exp_minus_1(target: Box, righ
     assert point_reward(point, target) >= math.exp(-1) - 1e-6
 
 
+@settings(deadline=None)
 @given(boxes())
 def test_a_prediction_survives_the_measures(box: Box) -> None:
     found = read_prediction(write_prediction(Prediction(centre(box), box)))
     assert found is not None
-    assert found.box == pytest.approx(box)
+    assert found.box == pytest.approx(box, abs=1e-9)
     assert read_prediction(write_prediction(Prediction((3.0, 4.0)))) == Prediction((3.0, 4.0))
 
 
