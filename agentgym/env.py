@@ -37,13 +37,14 @@ class Opening:
 
 @dataclass(frozen=True)
 class Transition:
-    """What one move led to: the fields of :class:`Opening`, and four more.
+    """What one move led to: the fields of :class:`Opening`, and five more.
 
     Attributes:
         reward_terms: Named parts of the reward; the scalar reward is their sum.
         terminated: The task ended: won, lost or submitted.
         success: Whether it ended well; read only when the episode is over.
         executable: The move acted on the world.
+        measures: Named figures of the move that nothing is paid for; reward methods may read them.
     """
 
     observation: Observation
@@ -54,6 +55,7 @@ class Transition:
     state_key: str = ""
     admissible_actions: Sequence[str] | None = None
     privileged: Mapping[str, Any] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 class AgentEnv(gymnasium.Env[Observation, str]):
@@ -62,7 +64,8 @@ class AgentEnv(gymnasium.Env[Observation, str]):
     ``reset`` and ``step`` hold the contract, so that no pack can break it: seeds, task selection, action
     formats, turn limits, the keys of ``info``. Every ``info`` has ``task``, ``reward_terms``,
     ``invalid_action``, ``executable``, ``state_key``, ``privileged``, ``admissible_actions`` where the engine knows
-    them; ``reset`` adds ``tools`` and ``system_prompt``, the last step adds ``success``.
+    them; ``reset`` adds ``tools`` and ``system_prompt``, a step adds ``measures`` where there are any, the last step adds
+    ``success``.
 
     Args:
         split: Split that ``reset`` draws tasks from unless its options say otherwise.
@@ -266,6 +269,8 @@ class AgentEnv(gymnasium.Env[Observation, str]):
             "state_key": seen.state_key,
             "privileged": dict(seen.privileged),
         }
+        if isinstance(seen, Transition) and seen.measures:
+            info["measures"] = dict(seen.measures)
         if seen.admissible_actions is not None:
             info["admissible_actions"] = list(seen.admissible_actions)
         return info

@@ -251,6 +251,7 @@ def _turn(dialogue: Dialogue, said: Completion, info: dict[str, Any], policy_s: 
         logprobs=said.logprobs,
         span=(start, start + len(said.token_ids)),
         reward_terms=dict(info["reward_terms"]),
+        measures=dict(info.get("measures", {})),
         state_key=str(dialogue.info.get("state_key", "")),
         executable=bool(info["executable"]),
         invalid_action=bool(info["invalid_action"]),

@@ -28,7 +28,7 @@ class Turn:
         logprobs: Log-probability of each sampled id under the sampler, natural log, same length.
         span: Half-open interval that the sampled ids occupy in the whole token sequence.
         reward_terms: Named rewards paid for this action.
-        measures: Named figures that a reward method took of this turn and did not pay.
+        measures: Named figures that the environment or a reward method took of this turn and did not pay.
         state_key: State of the world *before* the action; the anchor of step-level estimators.
         executable: The action acted on the world.
         invalid_action: The text was no move.

@@ -57,6 +57,7 @@ def test_wheels_install_in_a_clean_venv(wheels: list[Path], tmp_path: Path) -> N
     assert "agentgym/TextWorld-v0" in listed
     assert "agentgym/SearchQA-v0" in listed
     assert "agentgym/MiniWoB-v0" in listed
+    assert "agentgym/ScreenSpot-v0" in listed
     assert "error=''" in listed
     play = "import gymnasium, agentgym; print(gymnasium.make('agentgym/Household-v0').reset(seed=1)[0])"
     assert "Your task is to" in _run(python, "-c", play, cwd=tmp_path)

@@ -44,6 +44,12 @@ def test_the_household_pack_is_found() -> None:
     assert pack.error == ""
 
 
+def test_the_gui_pack_is_found() -> None:
+    (pack,) = [pack for pack in agentgym.load_packs() if pack.name == "gui"]
+    assert pack.env_ids == ("agentgym/ScreenSpot-v0",)
+    assert pack.error == ""
+
+
 def test_policies_are_found_by_name() -> None:
     assert agentgym.make_policy("random").name == "random"
     with pytest.raises(UnknownNameError, match="unknown policy 'expret'. Did you mean 'expert'"):

@@ -1,0 +1,260 @@
+"""A vision-language model made from scratch learns to point on drawn screens; then GRPO, Gaussian or sparse reward.
+
+python benchmarks/gui_train.py --out runs/gui --minutes 10 --updates 60
+
+Screens are panels of the gui pack's generator; the test split has layouts that training never shows. The warm start is
+supervised and stops at its time; each reward then starts from the same weights, with the same tasks, seeds and number
+of updates. Writes ``figures.json``, ``curves.png`` and ``predictions.png``. One core is enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gui_model import (
+    ANSWER,
+    ASK,
+    END,
+    IMAGE,
+    PAD,
+    PATCH_PX,
+    Words,
+    answer_logprobs,
+    as_pixels,
+    make_model,
+    prompt_ids,
+    sample,
+    write_box,
+)
+from numpy.typing import NDArray
+from PIL import Image
+
+from agentgym.errors import ActionParseError
+from agentgym.rewards.gaussian import Prediction, write_prediction
+from agentgym.rewards.trajectory_reward import make_reward
+from agentgym.train.advantage import find_advantage, turn_rewards
+from agentgym.train.loss import PolicyLoss, TokenData, token_losses
+from agentgym.trajectory import Trajectory, Turn
+from agentgym_gui.answers import parse_answer
+from agentgym_gui.generate.panels import SIDE_PX
+from agentgym_gui.generate.render import IMAGES, ScreenSpec, write_screens
+
+PATCHES = (SIDE_PX // PATCH_PX) ** 2
+
+
+@dataclass(frozen=True)
+class Target:
+    """One question: the number of its screen, what is asked, the box in pixels, and ``text`` or ``icon``."""
+
+    screen: int
+    instruction: str
+    box: tuple[float, float, float, float]
+    kind: str
+    phrases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Screens:
+    """Screens (N, H, W, 3) and what is asked of them."""
+
+    images: NDArray[np.uint8]
+    targets: list[Target]
+
+    @property
+    def by_screen(self) -> list[list[Target]]:
+        rows: list[list[Target]] = [[] for _ in self.images]
+        for target in self.targets:
+            rows[target.screen].append(target)
+        return rows
+
+
+def load_screens(folder: Path, split: str, count: int) -> Screens:
+    """Draw the screens that are not there yet, and read them."""
+    write_screens(folder / split, split, ScreenSpec(screens=count, targets=6, platforms=("panel",)))
+    rows = json.loads((folder / split / "screenspot_panel_v2.json").read_text())
+    names = sorted({row["img_filename"] for row in rows})
+    images = np.stack([np.asarray(Image.open(folder / split / IMAGES / name)) for name in names])
+    phrases = {
+        (name, tuple(element["box"])): tuple(element["phrases"])
+        for name in names
+        for element in json.loads((folder / split / "elements" / name).with_suffix(".json").read_text())
+    }
+    targets = []
+    for row in rows:
+        x, y, w, h = row["bbox"]
+        box = (x, y, x + w, y + h)
+        name = row["img_filename"]
+        targets.append(Target(names.index(name), row["instruction"], box, row["data_type"], phrases[name, box]))
+    return Screens(images, targets)
+
+
+def lesson(words: Words, asked: list[Target], chance: np.random.Generator) -> tuple[list[int], list[int]]:
+    """Lay out one screen as a dialogue over all of its targets; the second list marks what is learned."""
+    ids, learned = [words.ids[IMAGE]] * PATCHES, [0] * PATCHES
+    for place in chance.permutation(len(asked)):
+        target = asked[int(place)]
+        question = [words.ids[ASK], *words.encode(str(chance.choice(target.phrases))), words.ids[ANSWER]]
+        answer = [*words.encode(write_box(target.box, SIDE_PX)), words.ids[END]]
+        ids += question + answer
+        learned += [0] * len(question) + [1] * len(answer)
+    return ids, learned
+
+
+def warm_start(model: Any, words: Words, data: Screens, minutes: float, batch: int = 32) -> list[dict[str, float]]:
+    """Learn from the boxes themselves until the processor's time is over; the rate falls to nothing by then."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    chance = np.random.default_rng(0)
+    asked, pad = data.by_screen, words.ids[PAD]
+    started, log, step = time.process_time(), [], 0
+    while (spent := (time.process_time() - started) / 60 / minutes) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = 1.5e-3 * min(1.0, step / 100) * max(0.02, min(1.0, 2 * (1 - spent)))
+        screens = chance.integers(len(asked), size=batch)
+        rows = [lesson(words, asked[int(screen)], chance) for screen in screens]
+        longest = max(len(ids) for ids, _ in rows)
+        ids = torch.tensor([row + [pad] * (longest - len(row)) for row, _ in rows])
+        learned = torch.tensor([row + [0] * (longest - len(row)) for _, row in rows])[:, 1:].bool()
+        out = model(
+            input_ids=ids, pixel_values=as_pixels(data.images[screens]), attention_mask=(ids != pad).long(),
+            use_cache=False,
+        )  # fmt: skip
+        loss = torch.nn.functional.cross_entropy(out.logits[:, :-1][learned].float(), ids[:, 1:][learned])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        if step % 25 == 0:
+            log.append({"step": step, "screens": step * batch, "loss": loss.item(), "minutes": spent * minutes})
+            if step % 100 == 0:
+                print(json.dumps(log[-1]), flush=True)
+    return log
+
+
+def read_answer(text: str) -> Prediction | None:
+    try:
+        return parse_answer(text, (SIDE_PX, SIDE_PX), "thousand")
+    except ActionParseError:
+        return None
+
+
+def play(target: Target, text: str) -> Trajectory:
+    """Return the episode in which this was answered."""
+    prediction = read_answer(text)
+    turn = Turn(
+        target.instruction, text, invalid_action=prediction is None, reward_terms={"outcome": 0.0},
+        measures={} if prediction is None else write_prediction(prediction),
+    )  # fmt: skip
+    return Trajectory(
+        "agentgym/ScreenSpot-v0", target.instruction, "train", turns=(turn,), kind=target.kind,
+        ended="truncated" if prediction is None else "terminated",
+        privileged={"box": target.box, "size": (SIDE_PX, SIDE_PX)},
+    )  # fmt: skip
+
+
+def evaluate(model: Any, words: Words, data: Screens) -> dict[str, float]:
+    """Answer every question greedily."""
+    method = make_reward("gaussian")
+    kinds: dict[str, list[tuple[float, float]]] = {}
+    for start in range(0, len(data.targets), 128):
+        asked = data.targets[start : start + 128]
+        rows = [prompt_ids(words, target.instruction, PATCHES) for target in asked]
+        found = sample(model, as_pixels(data.images[[t.screen for t in asked]]), rows, 1, greedy=True)
+        played = method([play(t, words.decode(ids.tolist())) for t, ids in zip(asked, found.ids, strict=True)])
+        for episode in played:
+            figures = (episode.measures.get("hit", 0.0), episode.reward_terms.get("gaussian", 0.0))
+            for kind in ("all", episode.kind):
+                kinds.setdefault(kind, []).append(figures)
+    return {
+        **{f"hit/{kind}": float(np.mean([hit for hit, _ in rows])) for kind, rows in kinds.items()},
+        "gaussian": float(np.mean([value for _, value in kinds["all"]])),
+    }
+
+
+def grpo(model: Any, words: Words, data: Screens, variant: str, updates: int) -> list[dict[str, float]]:
+    """Train with one reward; tasks and seeds are the same for every reward."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, betas=(0.9, 0.98), weight_decay=0.0)
+    method, estimate = make_reward("gaussian", variant=variant), find_advantage("grpo")
+    chance, tasks, copies = np.random.default_rng(1), 24, 8
+    torch.manual_seed(1)
+    log = []
+    for update in range(updates):
+        asked = [data.targets[int(i)] for i in chance.integers(len(data.targets), size=tasks)]
+        rows = [prompt_ids(words, target.instruction, PATCHES) for target in asked]
+        pixels = as_pixels(data.images[[target.screen for target in asked]])
+        model.eval()
+        drawn = sample(model, pixels, rows, copies)
+        texts = [words.decode(ids.tolist()) for ids in drawn.ids]
+        groups = [method([play(t, text) for text in texts[n * copies : (n + 1) * copies]]) for n, t in enumerate(asked)]
+        advantages = np.concatenate(
+            [np.array([own[0] for own in estimate(group, [turn_rewards(t) for t in group])]) for group in groups]
+        )
+        model.train()
+        many = [row for row in rows for _ in range(copies)]
+        logprobs = answer_logprobs(model, pixels.repeat_interleave(copies, 0), many, drawn.ids)
+        kept = drawn.mask.bool()
+        numbers = torch.arange(len(many))[:, None].expand_as(kept)[kept]
+        given = torch.tensor(advantages, dtype=torch.float32)[numbers]
+        tokens = TokenData(drawn.logprobs[kept], drawn.logprobs[kept], given, numbers)
+        loss = token_losses(logprobs[kept], tokens, PolicyLoss()).loss.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        off = (logprobs.detach() - drawn.logprobs)[kept].abs().max().item()
+        hits = [t.measures.get("hit", 0.0) for group in groups for t in group]
+        tied = np.mean([len({t.episode_return for t in group}) == 1 for group in groups])
+        log.append(
+            {"update": update, "hit": float(np.mean(hits)), "tied": float(tied), "off_policy": off, "norm": float(norm)}
+        )
+        if update % 10 == 9:
+            print(variant, json.dumps(log[-1]), flush=True)
+    return log
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/gui"))
+    parser.add_argument("--screens", type=int, default=1350)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the processor, for the warm start")
+    parser.add_argument("--updates", type=int, default=60, help="of GRPO, for each reward")
+    parser.add_argument("--rewards", default="full,hit")
+    parser.add_argument("--hidden", type=int, default=128)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    data = {
+        split: load_screens(args.out / "screens", split, n) for split, n in (("train", args.screens), ("test", 225))
+    }
+    words = Words.of([phrase for target in data["train"].targets for phrase in target.phrases])
+    model = make_model(words, SIDE_PX, args.hidden, (2, 3))
+    saved = args.out / "warm.pt"
+    figures: dict[str, Any] = {"weights": sum(p.numel() for p in model.parameters()), "rewards": {}}
+    if saved.exists():
+        held = torch.load(saved, weights_only=True)
+        model.load_state_dict(held["model"])
+        figures["warm"] = held["log"]
+    else:
+        figures["warm"] = warm_start(model, words, data["train"], args.minutes)
+        torch.save({"model": model.state_dict(), "log": figures["warm"]}, saved)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    figures["after_warm"] = {split: evaluate(model.eval(), words, screens) for split, screens in data.items()}
+    print("warm", json.dumps(figures["after_warm"]), flush=True)
+    for variant in args.rewards.split(",") if args.updates else ():
+        model.load_state_dict(start)
+        log = grpo(model, words, data["train"], variant, args.updates)
+        after = {split: evaluate(model.eval(), words, screens) for split, screens in data.items()}
+        torch.save({"model": model.state_dict()}, args.out / f"{variant}.pt")
+        figures["rewards"][variant] = {"log": log, "after": after}
+        print(variant, json.dumps(after), flush=True)
+    (args.out / "figures.json").write_text(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
