@@ -147,17 +147,16 @@ class SearchQAEnv(AgentEnv):
             UsageError: No question is being played.
         """
         question = self._playing()
-        known = sought = ""
+        known = ""
         for hop in question.hops:
-            sought = hop.thought
             if self._index.number_of(hop.passage) not in self._seen:
                 untried = [query for query in hop.queries if query not in self._asked]
-                thought = ", ".join(part for part in (known, sought) if part)
+                thought = ", ".join(part for part in (known, hop.thought) if part)
                 return _move("search", untried[0], thought) if untried else _move("answer", "unknown")
             known = f"found {hop.found}" if hop.found else ""
         if not question.hops and question.text not in self._asked:
             return _move("search", question.text)
-        return _move("answer", question.answers[0], f"{sought}, {known}" if known else "")
+        return _move("answer", question.answers[0], known)
 
     def _start(self, task: Task) -> Opening:
         self._question = self.library.question(task.split, task.id)
