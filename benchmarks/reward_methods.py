@@ -29,8 +29,9 @@ from agentgym.trajectory import read_trajectories
 ROOT = Path(__file__).resolve().parents[1]
 Overrides = Mapping[str, Any]
 
-# The plain command format answers with "answer: Paris", and is graded by the environment.
-_SPOKEN = {"outcome": "environment", "answer_format": {"template": "answer: {answer}"}}
+# Who knows the answer says "found Paris > answer: Paris", and is graded by the environment: a thought of what was found
+# is what the answer is copied from, and the first place where it is said.
+_SPOKEN = {"outcome": "environment", "answer_format": {"template": "found {answer}"}}
 _PROGRESS = {"env.kwargs.progress_reward": 0.5}  # paid for each stage of the goal, taken back when it is undone
 
 ARMS: dict[str, dict[str, Overrides]] = {

@@ -6,7 +6,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any, Literal
 
 import numpy as np
@@ -133,26 +133,32 @@ class InformationGain(TrajectoryReward):
         """Return, for each episode, the answer's log-probability per token before each turn, shape ``(turns,)``."""
         if self._model is None:
             raise RewardError("information_gain scores answers with the policy's model: call bind(model) first")
-        opening = self._model.encode(self.format.template.partition(ANSWER)[0])
         asked: list[Continuation] = []
         places: list[str] = []
         counts = []
         for trajectory in trajectories:
             check_spans(trajectory)
             ids = trajectory.token_ids()[0]
-            answers = [self._model.encode(text) for text in self._answers(trajectory)]
-            if not all(answers):
+            answers = [self._say(self._model, text) for text in self._answers(trajectory)]
+            if not all(answer for _, answer in answers):
                 raise RewardError(f"{place(trajectory)}: an answer has no tokens: {self._answers(trajectory)}")
             counts.append(len(answers))
             for number, turn in enumerate(trajectory.turns):
-                context = [*ids[: turn.span[0]], *opening]
-                asked += [Continuation(context, answer) for answer in answers]
+                context = ids[: turn.span[0]]
+                asked += [Continuation([*context, *opening], answer) for opening, answer in answers]
                 places += [place(trajectory, number)] * len(answers)
         scores = iter(_means(asked, self._model.score(asked) if asked else [], places))
         return [
             np.array([max(next(scores) for _ in range(count)) for _ in trajectory.turns])
             for trajectory, count in zip(trajectories, counts, strict=True)
         ]
+
+    def _say(self, model: LanguageModel, answer: str) -> tuple[list[int], list[int]]:
+        """Return what precedes an answer and the answer, encoded in one: tokens may begin with the blank between."""
+        opening = self.format.template.partition(ANSWER)[0]
+        alone, whole = model.encode(opening), model.encode(opening + answer)
+        given = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(alone, whole, strict=False))))
+        return whole[:given], whole[given:]
 
     def _answers(self, trajectory: Trajectory) -> list[str]:
         answers = trajectory.privileged.get(self.answers_key)

@@ -19,7 +19,8 @@ from agentgym.train.replicas import EngineReplicas
 class LearnerModel:
     """Scores with the model in training, teacher-forced in batches, without gradient, dropout or temperature.
 
-    What continuations of a batch begin with is read once, as in training.
+    What continuations of a batch begin with is read once, as in training, and equal ones are scored once: before its
+    first turn, all members of a group have read the same.
 
     Args:
         learner: The model; its adapters count.
@@ -42,21 +43,24 @@ class LearnerModel:
         _check(continuations)
         if not continuations:
             return []
-        sequences = [_sequence(one) for one in continuations]
-        places = {id(sequence): place for place, sequence in enumerate(sequences)}
-        scores: list[Array] = [np.zeros(0)] * len(sequences)
+        asked = [(tuple(one.context_ids), tuple(one.ids)) for one in continuations]
+        different = {one: _sequence(*one) for one in asked}
+        scores: dict[int, Array] = {}
         training = self.learner.model.training
         self.learner.model.eval()
         try:
             with torch.no_grad():
                 scored = with_old_logprobs(
-                    sequences, self.tokens_per_batch, self.learner.logprobs, share=self.learner.shares_prefixes
+                    list(different.values()),
+                    self.tokens_per_batch,
+                    self.learner.logprobs,
+                    share=self.learner.shares_prefixes,
                 )
         finally:
             self.learner.model.train(training)
-        for sequence, result in zip(in_batch_order(sequences), scored, strict=True):
-            scores[places[id(sequence)]] = result.old_logprobs[result.sampled].astype(np.float64)
-        return scores
+        for sequence, result in zip(in_batch_order(list(different.values())), scored, strict=True):
+            scores[id(sequence)] = result.old_logprobs[result.sampled].astype(np.float64)
+        return [scores[id(different[one])] for one in asked]
 
 
 class EngineModel:
@@ -100,7 +104,7 @@ def _check(continuations: Sequence[Continuation]) -> None:
             )
 
 
-def _sequence(one: Continuation) -> TokenSequence:
-    ids = np.array([*one.context_ids, *one.ids], dtype=np.int64)
+def _sequence(context_ids: Sequence[int], answer_ids: Sequence[int]) -> TokenSequence:
+    ids = np.array([*context_ids, *answer_ids], dtype=np.int64)
     zeros = np.zeros(len(ids), dtype=np.float32)
-    return TokenSequence(ids, np.arange(len(ids)) >= len(one.context_ids), zeros, zeros, zeros)
+    return TokenSequence(ids, np.arange(len(ids)) >= len(context_ids), zeros, zeros, zeros)

@@ -130,8 +130,8 @@ class FileLibrary:
         """Return the question with an id that the split has."""
         return self._read(split).questions[question_id]
 
-    def index(self, split: str) -> PassageIndex:
-        """Return the index over the split's paragraphs and the corpus."""
+    def index(self, split: str, question_id: str = "") -> PassageIndex:
+        """Return the index over the split's paragraphs and the corpus, the same for all its questions."""
         return self._read(split).index
 
     def _read(self, split: str) -> Split:

@@ -45,6 +45,7 @@ class Country:
         code: ISO 3166, two letters.
         names: Its name, then other accepted spellings.
         capital: Claimed by no other country.
+        capital_code: Code of the country whose capital that is in reality: its own, but for fictional facts.
         currency: Code of ISO 4217, where there is only one.
         language: Where there is only one.
         neighbours: Codes of the countries that it borders; ``None`` where the two sides' lists disagree.
@@ -54,6 +55,7 @@ class Country:
     names: tuple[str, ...]
     subregion: str
     capital: str
+    capital_code: str
     currency: str
     language: str
     demonym: str
@@ -166,6 +168,7 @@ def _country(
         names=with_folded([entry["name"], *others]),
         subregion=str(entry.get("subregion") or ""),
         capital=str(capital) if alone else "",
+        capital_code=code if alone else "",
         currency=_only(entry.get("currencies")),
         language=LANGUAGES.get(_only(entry.get("languages")), ""),
         demonym=str(entry.get("demonym") or ""),

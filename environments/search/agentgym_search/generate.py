@@ -1,15 +1,15 @@
-"""Questions of one to three hops over the facts, in disjoint splits, each made from its id alone.
+"""Questions of one to three hops over real or fictional facts, in disjoint splits, each made from its id alone.
 
 Which split a question is in (design): one thing in five is held out, by a hash of its code; a capital goes with its
 country. ``valid_unseen`` asks about held-out things, in wordings that no other split has. The other two share their
 wordings, and ask only where every thing, from the first to the answer, is not held out; of their pairs of family and
-first thing one in eight, by a hash, is ``valid_seen``.
+first thing one in eight, by a hash, is ``valid_seen``. Fictional worlds are kept apart by names, too: each split has
+its own, and what is said above of a thing is true of its name in all of them.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,18 @@ from typing import overload
 
 from agentgym.errors import UnknownNameError, UsageError
 from agentgym_search.facts import Facts, load_facts, plain_words
+from agentgym_search.fictions import invent_facts
 from agentgym_search.index import PassageIndex
 from agentgym_search.passages import write_passages
 from agentgym_search.question import Hop, Question
 from agentgym_search.relations import (
     CAPITALS,
-    COUNTRIES,
     RELATIONS,
     WORDINGS,
     Relation,
     Thing,
+    hash_text,
+    is_held_out,
     keys_of,
     name_thing,
     thing_of,
@@ -57,9 +59,11 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "capital_neighbour_capital": ("capital_of", "neighbour", "capital"),
     "capital_neighbour_currency": ("capital_of", "neighbour", "currency"),
 }
+REAL = ""  # name of the world that is not fictional
 _FRAMES = ("What is {x}?", "Name {x}.", "Please find out {x}.", "I should like to know {x}.")
 _SEEN_FRAMES = 2
 _UNHEARD = WORDINGS - 1  # the wording that only valid_unseen has
+_WORLDS_KEPT = 64  # at some two megabytes each; making one takes a tenth of a second
 _LOCK = threading.RLock()  # many environments of one process start at once, and wait for one to load the facts
 
 
@@ -86,35 +90,46 @@ def follow(facts: Facts, family: str, key: str) -> tuple[Step, ...] | None:
     return tuple(steps)
 
 
-def split_of(family: str, steps: Sequence[Step]) -> str:
+def split_of(facts: Facts, family: str, steps: Sequence[Step]) -> str:
     """Return the split that a question belongs to, or an empty text if none has it."""
     first = steps[0].subject
-    if _is_held_out(first):
+    if is_held_out(first.sort, first.key):
         return "valid_unseen"
-    if any(_is_held_out(step.found) for step in steps):
+    if any(is_held_out(step.found.sort, step.found.key) for step in steps):
         return ""
-    return "valid_seen" if _hash(f"{family}|{first.key}") % 8 == 0 else "train"
+    named = facts.countries[first.key].capital_code if first.sort == CAPITALS else first.key
+    return "valid_seen" if hash_text(f"{family}|{named}") % 8 == 0 else "train"
 
 
-def starts(family: str, split: str) -> tuple[str, ...]:
-    """Return the codes of what the questions of a family and split start from."""
+def facts_of(world: str) -> Facts:
+    """Return the facts of a world; the last ones used are kept."""
     with _LOCK:
-        return _starts_by_split(family)[split]
+        return _read_world(world)
 
 
-@functools.cache
-def _starts_by_split(family: str) -> dict[str, tuple[str, ...]]:
-    facts = load_facts()
-    found: dict[str, list[str]] = {split: [] for split in SPLITS}
+def starts(family: str, split: str, world: str = REAL) -> tuple[str, ...]:
+    """Return the codes of what the questions of a family and split start from in a world."""
+    with _LOCK:
+        return _find_starts(family, split, world)
+
+
+@functools.lru_cache(maxsize=_WORLDS_KEPT)
+def _read_world(world: str) -> Facts:
+    return load_facts() if world == REAL else invent_facts(load_facts(), world)
+
+
+@functools.lru_cache(maxsize=100 * _WORLDS_KEPT)  # codes alone: a few kilobytes
+def _find_starts(family: str, split: str, world: str) -> tuple[str, ...]:
+    facts = facts_of(world)
+    found = []
     for key in keys_of(facts, RELATIONS[FAMILIES[family][0]].sort):
         steps = follow(facts, family, key)
-        split = split_of(family, steps) if steps else ""
-        if steps and split and not _gives_away(facts, steps):
-            found[split].append(key)
-    return {split: tuple(keys) for split, keys in found.items()}
+        if steps and split_of(facts, family, steps) == split and not _gives_away(facts, steps):
+            found.append(key)
+    return tuple(found)
 
 
-def make_question(family: str, key: str, wording: int, frame: int) -> Question:
+def make_question(family: str, key: str, wording: int, frame: int, world: str = REAL) -> Question:
     """Return a question whose steps lead somewhere.
 
     Args:
@@ -122,8 +137,9 @@ def make_question(family: str, key: str, wording: int, frame: int) -> Question:
         key: Code of what it starts from.
         wording: Which of the three wordings of each phrase.
         frame: Which of the four sentences around it.
+        world: Whose facts are asked about.
     """
-    facts = load_facts()
+    facts = facts_of(world)
     steps = follow(facts, family, key)
     if steps is None:
         raise UsageError(f"there is no question {family}/{key}: its steps lead nowhere")
@@ -134,38 +150,39 @@ def make_question(family: str, key: str, wording: int, frame: int) -> Question:
         said = relation.phrases[wording].format(x=said)
         query = name if relation.aspect in name.split() else f"{name} {relation.aspect}"
         again = re.sub(r"^the ", "", relation.phrases[0]).format(x=name)
-        passage = fact_index().find(relation.title(facts, step.subject.key))
-        hops.append(Hop((query, again), passage, f"{relation.name.replace('_', ' ')} {name}"))
+        passage = fact_index(world).find(relation.title(facts, step.subject.key))
+        hops.append(Hop((query, again), passage, f"need {again}", step.found.names[0]))
     text = _FRAMES[frame].format(x=said)
     return Question(f"{family}/{key}/{wording}{frame}", family, text, steps[-1].found.names, tuple(hops))
 
 
-@functools.cache
-def _build_index() -> PassageIndex:
-    return PassageIndex(write_passages(load_facts()))
+@functools.lru_cache(maxsize=_WORLDS_KEPT)
+def _build_index(world: str) -> PassageIndex:
+    return PassageIndex(write_passages(facts_of(world)))
 
 
-def fact_index() -> PassageIndex:
-    """Return the index over all facts, built once per process."""
+def fact_index(world: str = REAL) -> PassageIndex:
+    """Return the index over all facts of a world; the last ones used are kept."""
     with _LOCK:
-        return _build_index()
+        return _build_index(world)
 
 
 class FactLibrary:
-    """Generated questions; the same corpus serves all splits.
+    """Generated questions, all about the real world, or each about a fictional one, which no other split has.
 
     Args:
         families: Names of families; by default all.
         tasks_per_split: Number of questions in a split; where a family has fewer, they come again.
+        fictions: Number of fictional worlds of each split; 0: the real world serves all splits.
 
     Raises:
         UnknownNameError: There is no such family.
-        UsageError: None is given, or the number is not from 1 to 99999999.
+        UsageError: None is given, or a number is not from 1 (``fictions``: 0) to 99999999.
     """
 
     splits: tuple[str, ...] = SPLITS
 
-    def __init__(self, families: Sequence[str] | None = None, tasks_per_split: int = 10_000) -> None:
+    def __init__(self, families: Sequence[str] | None = None, tasks_per_split: int = 10_000, fictions: int = 0) -> None:
         given = [families] if isinstance(families, str) else list(FAMILIES if families is None else families)
         for family in given:
             if family not in FAMILIES:
@@ -174,12 +191,14 @@ class FactLibrary:
             raise UsageError(f"families is empty; name some of {', '.join(FAMILIES)}")
         if not 1 <= tasks_per_split < 10**8:
             raise UsageError(f"tasks_per_split must be from 1 to 99999999, got {tasks_per_split}")
+        if not 0 <= fictions < 10**8:
+            raise UsageError(f"fictions must be from 0 to 99999999, got {fictions}")
         self.families = tuple(family for family in FAMILIES if family in given)
-        self._length = tasks_per_split
+        self._length, self._fictions = tasks_per_split, fictions
 
     def ids(self, split: str) -> Sequence[str]:
         """Return the ids of a split, drawn when asked for."""
-        return QuestionIds(split, self._length, self.families)
+        return QuestionIds(split, self._length, self.families, self._fictions)
 
     def position(self, split: str, question_id: str) -> int:
         """Return where an id stands.
@@ -195,26 +214,30 @@ class FactLibrary:
 
     def question(self, split: str, question_id: str) -> Question:
         """Return the question with an id that the split has."""
-        family, key, style, _ = question_id.split("/")
-        return make_question(family, key, int(style[0]), int(style[1]))
+        family, key, style, *_ = question_id.split("/")
+        return make_question(family, key, int(style[0]), int(style[1]), _world_of(question_id))
 
-    def index(self, split: str) -> PassageIndex:
-        """Return the index over all facts."""
-        return fact_index()
+    def index(self, split: str, question_id: str) -> PassageIndex:
+        """Return the index over all facts of the question's world."""
+        return fact_index(_world_of(question_id))
+
+
+def _world_of(question_id: str) -> str:
+    return "/".join(question_id.split("/")[3:-1])
 
 
 class QuestionIds(Sequence[str]):
-    """Ids ``family/code/wording and frame/number``; families take turns, the rest is drawn by a hash of the number.
+    """Ids ``family/code/wording and frame/number``, and before the number a fictional world, if there are any.
+
+    Worlds take turns, and within each the families; the rest is drawn by a hash of the number.
 
     Raises:
         UsageError: None of the families has a question in this split.
     """
 
-    def __init__(self, split: str, length: int, families: Sequence[str]) -> None:
-        self._split, self._length = split, length
-        self._families = [family for family in families if starts(family, split)]
-        if not self._families:
-            raise UsageError(f"none of the families {', '.join(families)} has a question in the split {split!r}")
+    def __init__(self, split: str, length: int, families: Sequence[str], fictions: int = 0) -> None:
+        self._split, self._length, self._given, self._fictions = split, length, tuple(families), fictions
+        self._families_in(f"{split}-0" if fictions else REAL)
 
     def __len__(self) -> int:
         return self._length
@@ -229,19 +252,24 @@ class QuestionIds(Sequence[str]):
         if not -self._length <= position < self._length:
             raise IndexError(position)
         number = position % self._length
-        family = self._families[number % len(self._families)]
-        keys = starts(family, self._split)
-        key = keys[_hash(f"{self._split}|{family}|{number}") % len(keys)]
-        chance = _hash(f"{self._split}|{family}|{number}|style")
+        turn, place = divmod(number, max(1, self._fictions))
+        world = f"{self._split}-{place}" if self._fictions else REAL
+        families = self._families_in(world)
+        family = families[turn % len(families)]
+        keys = starts(family, self._split, world)
+        key = keys[hash_text(f"{self._split}|{family}|{number}") % len(keys)]
+        chance = hash_text(f"{self._split}|{family}|{number}|style")
         unseen = self._split == "valid_unseen"
         wording = _UNHEARD if unseen else chance % _UNHEARD
         frame = chance // WORDINGS % 2 + (_SEEN_FRAMES if unseen else 0)
-        return f"{family}/{key}/{wording}{frame}/{number}"
+        return "/".join([family, key, f"{wording}{frame}", *([world] if world else []), str(number)])
 
-
-def _is_held_out(thing: Thing) -> bool:
-    sort = COUNTRIES if thing.sort == CAPITALS else thing.sort
-    return bool(sort) and _hash(f"{sort}|{thing.key}") % 5 == 0
+    def _families_in(self, world: str) -> list[str]:
+        families = [family for family in self._given if starts(family, self._split, world)]
+        if not families:
+            where = f"the split {self._split!r}" + (f", world {world!r}" if world else "")
+            raise UsageError(f"none of the families {', '.join(self._given)} has a question in {where}")
+        return families
 
 
 def _gives_away(facts: Facts, steps: Sequence[Step]) -> bool:
@@ -254,7 +282,3 @@ def _gives_away(facts: Facts, steps: Sequence[Step]) -> bool:
 @functools.lru_cache(maxsize=65_536)  # the same countries are reached from thousands of airports
 def _padded(name: str) -> str:
     return f" {' '.join(plain_words(name))} "
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])

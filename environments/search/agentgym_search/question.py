@@ -18,11 +18,13 @@ class Hop:
         queries: What the expert searches for until it sees the passage.
         passage: What must be found.
         thought: What is looked for, in a few words.
+        found: What the passage says of it; empty if that is not known.
     """
 
     queries: tuple[str, ...]
     passage: Passage
     thought: str = ""
+    found: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Question:
 
 
 class Library(Protocol):
-    """Questions in splits, and for each split what can be searched."""
+    """Questions in splits, and for each question what can be searched."""
 
     splits: tuple[str, ...]
 
@@ -70,6 +72,6 @@ class Library(Protocol):
         """Return the question with an id that the split has."""
         ...
 
-    def index(self, split: str) -> PassageIndex:
-        """Return what questions of the split are answered from."""
+    def index(self, split: str, question_id: str) -> PassageIndex:
+        """Return what a question of the split is answered from."""
         ...

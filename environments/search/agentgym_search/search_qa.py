@@ -40,6 +40,8 @@ class SearchQAEnv(AgentEnv):
         corpus: A file of passages beside those of ``data``.
         split: Split that ``reset`` draws from; by default the first.
         families: Families of generated questions (:data:`agentgym_search.generate.FAMILIES`); by default all.
+        fictions: Play in so many fictional worlds of each split instead of the real one: the same names, other facts
+            (:mod:`agentgym_search.fictions`). 0: real facts.
         tasks_per_split: Number of generated questions in a split.
         top_k: Passages that a search shows.
         passage_chars: Longest passage shown, title included.
@@ -80,6 +82,7 @@ class SearchQAEnv(AgentEnv):
         corpus: str | Path | None = None,
         split: str | None = None,
         families: Sequence[str] | None = None,
+        fictions: int = 0,
         tasks_per_split: int = 10_000,
         top_k: int = 3,
         passage_chars: int = 1000,
@@ -88,12 +91,12 @@ class SearchQAEnv(AgentEnv):
     ) -> None:
         if top_k < 1 or passage_chars < 40:
             raise UsageError(f"top_k is at least 1 and passage_chars at least 40, got {top_k} and {passage_chars}")
-        if data is not None and families is not None:
-            raise UsageError("families are of generated questions: leave them out where data is given")
+        if data is not None and (families is not None or fictions):
+            raise UsageError("families and fictions are of generated questions: leave them out where data is given")
         if data is None and corpus is not None:
             raise UsageError("a corpus goes with data: generated questions have their own")
         self.library: Library = (
-            FileLibrary(data, corpus) if data is not None else FactLibrary(families, tasks_per_split)
+            FileLibrary(data, corpus) if data is not None else FactLibrary(families, tasks_per_split, fictions)
         )
         self.splits = self.library.splits
         super().__init__(split=self.splits[0] if split is None else split, max_turns=max_turns, **kwargs)
@@ -144,17 +147,20 @@ class SearchQAEnv(AgentEnv):
             UsageError: No question is being played.
         """
         question = self._playing()
+        known = ""
         for hop in question.hops:
             if self._index.number_of(hop.passage) not in self._seen:
                 untried = [query for query in hop.queries if query not in self._asked]
-                return _move("search", untried[0], hop.thought) if untried else _move("answer", "unknown")
+                thought = ", ".join(part for part in (known, hop.thought) if part)
+                return _move("search", untried[0], thought) if untried else _move("answer", "unknown")
+            known = f"found {hop.found}" if hop.found else ""
         if not question.hops and question.text not in self._asked:
             return _move("search", question.text)
-        return _move("answer", question.answers[0])
+        return _move("answer", question.answers[0], known)
 
     def _start(self, task: Task) -> Opening:
         self._question = self.library.question(task.split, task.id)
-        self._index = self.library.index(task.split)
+        self._index = self.library.index(task.split, task.id)
         self._seen, self._asked, self._measures = set(), set(), {}
         text = self._question.text
         words = [word for word in re.findall(r"\w+", text) if len(word) > 3] or [text]

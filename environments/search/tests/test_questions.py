@@ -14,7 +14,17 @@ import pytest
 
 from agentgym.errors import UnknownNameError, UsageError
 from agentgym_search.facts import Facts, load_facts
-from agentgym_search.generate import FAMILIES, SPLITS, FactLibrary, fact_index, follow, make_question, starts
+from agentgym_search.generate import (
+    FAMILIES,
+    REAL,
+    SPLITS,
+    FactLibrary,
+    fact_index,
+    facts_of,
+    follow,
+    make_question,
+    starts,
+)
 from agentgym_search.grading import split_answer
 from agentgym_search.relations import RELATIONS, keys_of, name_thing
 
@@ -45,16 +55,17 @@ def triples(facts: Facts) -> Iterator[tuple[str, str, str]]:
         yield airport.name, "airport_city", airport.city
 
 
-def test_every_question_has_one_answer() -> None:
+@pytest.mark.parametrize(("world", "at_least"), [(REAL, 20_000), ("train-3", 1500), ("valid_unseen-0", 1500)])
+def test_every_question_has_one_answer(world: str, at_least: int) -> None:
     """By enumeration: following names, not codes, through all facts leads to one thing at every hop."""
-    facts = load_facts()
+    facts = facts_of(world)
     leads: dict[tuple[str, str], set[str]] = defaultdict(set)
     for subject, relation, found in triples(facts):
         leads[relation, subject].add(found)
     asked = 0
     for family, split in PAIRS:
         path = FAMILIES[family]
-        for key in starts(family, split):
+        for key in starts(family, split, world):
             reached = {name_thing(facts, RELATIONS[path[0]].sort, key)[0]}
             for relation in path:
                 reached = set().union(*(leads[relation, name] for name in reached))
@@ -63,7 +74,7 @@ def test_every_question_has_one_answer() -> None:
             assert steps is not None
             assert reached == {steps[-1].found.names[0]}
             asked += 1
-    assert asked > 20_000
+    assert asked > at_least
 
 
 def test_names_of_what_is_asked_about_are_names_of_one_thing() -> None:
@@ -86,10 +97,12 @@ def test_equal_texts_have_equal_answers() -> None:
     assert facts is load_facts(), "facts are read once per process"
 
 
-def test_the_answer_stands_in_the_last_passage_and_never_in_the_question() -> None:
+@pytest.mark.parametrize("world", [REAL, "valid_seen-1"])
+def test_the_answer_stands_in_the_last_passage_and_never_in_the_question(world: str) -> None:
     for family, split in PAIRS:
-        for key in starts(family, split)[:40]:
-            question = make_question(family, key, 0, 0)
+        for key in starts(family, split, world)[:40]:
+            question = make_question(family, key, 0, 0, world)
+            assert all(hop.found in hop.passage.text for hop in question.hops)
             passage = question.hops[-1].passage
             assert question.answers[0] in passage.text
             assert len(question.hops) == len(FAMILIES[family])
@@ -135,8 +148,8 @@ def test_split_sizes_are_free_and_short_ones_begin_long_ones() -> None:
 
 def test_ids_and_texts_are_the_same_in_another_process() -> None:
     program = (
-        "import hashlib; from agentgym_search.generate import *; library = FactLibrary();"
-        "said = [f'{i} {library.question(s, i)}' for s in SPLITS for i in library.ids(s)[:120]];"
+        "import hashlib; from agentgym_search.generate import *; libraries = [FactLibrary(), FactLibrary(fictions=2)];"
+        "said = [f'{i} {l.question(s, i)}' for l in libraries for s in SPLITS for i in l.ids(s)[:120]];"
         "found = [fact_index().search(q, 5) for q in ('France country', 'airport of the capital', 'in in in')];"
         "print(hashlib.sha256(repr((said, found)).encode()).hexdigest())"
     )
@@ -151,8 +164,8 @@ def test_ids_and_texts_are_the_same_in_another_process() -> None:
             check=True,
         )
         digests.add(ran.stdout.strip())
-    library = FactLibrary()
-    said = [f"{i} {library.question(s, i)}" for s in SPLITS for i in library.ids(s)[:120]]
+    libraries = [FactLibrary(), FactLibrary(fictions=2)]
+    said = [f"{i} {library.question(s, i)}" for library in libraries for s in SPLITS for i in library.ids(s)[:120]]
     found = [fact_index().search(q, 5) for q in ("France country", "airport of the capital", "in in in")]
     assert digests == {hashlib.sha256(repr((said, found)).encode()).hexdigest()}
 
@@ -164,6 +177,8 @@ def test_what_is_not_there_is_named() -> None:
         FactLibrary([])
     with pytest.raises(UsageError, match="tasks_per_split"):
         FactLibrary(tasks_per_split=0)
+    with pytest.raises(UsageError, match="fictions"):
+        FactLibrary(fictions=-1)
 
 
 def test_facts_that_sources_disagree_on_are_left_out() -> None:

@@ -24,9 +24,9 @@ def start(env: SearchQAEnv, family: str = "element_country_capital", number: int
     return str(observation), info
 
 
-@pytest.mark.parametrize("action_format", ["plain", "json"])
-def test_contract(action_format: str) -> None:
-    results = check_env("agentgym/SearchQA-v0", action_format=action_format)
+@pytest.mark.parametrize(("action_format", "fictions"), [("plain", 0), ("json", 0), ("thought", 3)])
+def test_contract(action_format: str, fictions: int) -> None:
+    results = check_env("agentgym/SearchQA-v0", action_format=action_format, fictions=fictions)
     assert len(results) >= 8
     assert [result for result in results if not result.passed] == []
 
