@@ -164,7 +164,8 @@ class ToolCall:
     def render(self, move: Move) -> str:
         """Write the call as JSON; a bare command goes to the only tool there is."""
         tool = move.tool or next(iter(self.tools))
-        return json.dumps({"name": tool, "arguments": dict(move.arguments) or {"command": move.command}})
+        arguments = dict(move.arguments) if move.tool else {"command": move.command}
+        return json.dumps({"name": tool, "arguments": arguments})
 
 
 COMMAND_TOOL: Mapping[str, Any] = {

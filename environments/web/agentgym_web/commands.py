@@ -99,7 +99,7 @@ def _read_command(command: str, verbs: Sequence[Verb]) -> PageAction:
             arguments["pixels"] = _read_number(words[1])
     elif verb in ("switch_tab", "close_tab"):
         arguments["index"] = _read_number(rest)
-    else:
+    elif rest or verb == "stop":
         arguments[_TEXT_OF[verb]] = _read_text(rest)
     return _read_call(verb, arguments)
 
