@@ -115,13 +115,13 @@ def test_an_errand_is_done_when_its_facts_are_there() -> None:
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_splits_share_no_goal_no_world_and_no_wording(kind: str) -> None:
-    drawn = {split: [draw_challenge(split, kind, number) for number in range(12)] for split in SPLITS}
+    drawn = {split: [draw_challenge(split, kind, number) for number in range(8)] for split in SPLITS}
     wants = {split: {one.goal.signature(repr(one.world)) for one in drawn[split]} for split in SPLITS}
     assert not wants["train"] & wants["valid_seen"]
     assert not {one.world for one in drawn["train"]} & {one.world for one in drawn["valid_unseen"]}
     seen = {one.goal.instruction for split in SPLITS[:2] for one in drawn[split]}
     assert not seen & {one.goal.instruction for one in drawn["valid_unseen"]}
-    assert len(wants["train"]) >= 10, "goals are different from each other"
+    assert len(wants["train"]) >= 6, "goals are different from each other"
 
 
 def test_ids_find_their_places_and_nothing_else() -> None:

@@ -93,6 +93,7 @@ def draw_forum_goal(kind: str, rows: sqlite3.Connection, group: str, chance: ran
     walk = (HOME, Step("click", "link", board), Step("click", "link", title))
     post, author, _ = chance.choice(posts[1:])
     words = {"title": title, "board": board, "text": text, "author": author}
+    steps: tuple[Step, ...]
     errands: tuple[Errand, ...]
     if kind == "forum_reply":
         steps = (*walk, Step("fill", "textbox", "Your reply", text), Step("click", "button", "Post reply"))

@@ -229,7 +229,9 @@ def _draw_cheapest(rows: sqlite3.Connection, group: str, chance: random.Random) 
 
 
 def _draw_lines(kind: str, rows: sqlite3.Connection, group: str, chance: random.Random) -> Goal | None:
-    errands, facts, lines = [], [], []
+    errands: list[Errand] = []
+    facts: list[Fact] = []
+    lines: list[str] = []
     for _ in range(chance.randint(1, 2)):
         item, quantity = _draw_item(rows, chance), chance.randint(1, 3)
         chosen = {name: chance.choice(values) for name, values in item.options}

@@ -79,7 +79,9 @@ def word_wish(
     """
     openings = OPENINGS[group]
     opening = chance.choices([text for text, _ in openings], [weight for _, weight in openings])[0]
-    before, after, later = [], [], []
+    before: list[str] = []
+    after: list[str] = []
+    later: list[str] = []
     for attribute in attributes:
         front, back = FORMS.get(attribute, (attribute, f"that is {attribute}"))
         if front and chance.random() < 0.75 and len(before) < 2:

@@ -67,9 +67,10 @@ def _call_of(move: Move) -> tuple[str, dict[str, Any]]:
 
 def find_element(page: str, step: Step) -> int | None:
     """Return the number of the first element with a step's role and name."""
-    for line in page.splitlines():
+    name = json.dumps(step.name, ensure_ascii=False)  # other people's names may be escaped, and then are no JSON
+    for line in page.split("\n"):
         found = _ELEMENT.match(line)
-        if found and found[2] == step.role and json.loads(found[3]) == step.name:
+        if found and found[2] == step.role and found[3] == name:
             return int(found[1])
     return None
 

@@ -56,7 +56,8 @@ def list_tickets(rows: sqlite3.Connection, request: Request) -> Page:
     names = ("status", "label", "assignee", "component", "priority", "words")
     asked = {name: request.args.get(name, "") for name in names}
     asked["status"] = asked["status"] if asked["status"] in ("open", "closed", "any") else "open"
-    wanted, values = [], []
+    wanted: list[str] = []
+    values: list[str] = []
     if asked["status"] != "any":
         wanted.append("closed IS NULL" if asked["status"] == "open" else "closed IS NOT NULL")
     if asked["label"]:
