@@ -64,7 +64,7 @@ class AgentEnv(gymnasium.Env[Observation, str]):
     ``reset`` and ``step`` hold the contract, so that no pack can break it: seeds, task selection, action
     formats, turn limits, the keys of ``info``. Every ``info`` has ``task``, ``reward_terms``,
     ``invalid_action``, ``executable``, ``state_key``, ``privileged``, ``admissible_actions`` where the engine knows
-    them; ``reset`` adds ``tools`` and ``system_prompt``, a step adds ``measures`` where there are any, the last step adds
+    them; ``reset`` adds ``tools`` and ``system_prompt``, a step ``measures`` where there are any, the last step
     ``success``.
 
     Args:

@@ -244,9 +244,7 @@ class ScreenSpotEnv(AgentEnv):
         """
         command = move.command.strip()
         if move.tool:
-            numbers = [
-                float(move.arguments[name]) for name in ("x", "y", "x1", "y1", "x2", "y2") if name in move.arguments
-            ]
+            numbers = [move.arguments[name] for name in ("x", "y", "x1", "y1", "x2", "y2") if name in move.arguments]
             is_zoom, is_refusal = move.tool == ZOOM, move.tool == REFUSE
             found = None if is_refusal else self._scale(place_answer(numbers, self._shown, self._frame))
         else:
