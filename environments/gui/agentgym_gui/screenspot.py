@@ -220,7 +220,8 @@ class ScreenSpotEnv(AgentEnv):
             key = f"{self.task.id if self.task else ''} {choice.zoom}"
             return Transition(self._show(choice.zoom), state_key=key, privileged=self._privileged)
         if choice.answer is None:
-            hit, measures = sample.target.box is None, {}
+            hit = sample.target.box is None
+            measures = {HIT: float(hit)}
         else:
             hit = hits(sample.target, choice.answer.point, self._edges)
             measures = {**write_prediction(choice.answer), HIT: float(hit)}
