@@ -130,7 +130,7 @@ class Gaussian(TrajectoryReward):
 
     The target is ``privileged["box"]``, ``[x1, y1, x2, y2]`` in pixels; the answer is in the turn's measures, where the
     environment put it, in the same frame (:func:`read_prediction`). Each turn with an answer is paid, every other turn,
-    and a refusal to answer, nothing. Whether the answer hit is always measured as ``hit``, the environment's own verdict
+    and a refusal to answer, nothing. Whether the answer hit is always measured as ``hit``, the environment's verdict
     where it gave one: a near miss is paid about 0.6, so that this reward is no accuracy.
 
     Design: an inverted or empty box is paid 0, since squares forget the sign and an inverted copy of the target would
