@@ -147,7 +147,7 @@ class ToolCall:
             raise ActionParseError('No JSON object was found. Write {"name": …, "arguments": {…}}.')
         try:
             call, _ = json.JSONDecoder().raw_decode(body[start:])
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, too
             raise ActionParseError(f"The tool call is not valid JSON: {error}") from None
         name = call.get("name")
         arguments = call.get("arguments", {})

@@ -33,6 +33,7 @@ from gui_model import (
     sample,
     write_box,
 )
+from gui_pictures import draw_answers, draw_curves
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -254,6 +255,14 @@ def main() -> None:
         figures["rewards"][variant] = {"log": log, "after": after}
         print(variant, json.dumps(after), flush=True)
     (args.out / "figures.json").write_text(json.dumps(figures))
+    draw_curves(figures, args.out / "curves.png")
+    shown = data["test"].targets[:: max(1, len(data["test"].targets) // 12)][:12]  # the last reward's model
+    pictures = data["test"].images[[target.screen for target in shown]]
+    found = sample(
+        model, as_pixels(pictures), [prompt_ids(words, t.instruction, PATCHES) for t in shown], 1, greedy=True
+    )
+    answers = [read_answer(words.decode(ids.tolist())) for ids in found.ids]
+    draw_answers(list(pictures), [(t.instruction, t.box) for t in shown], answers, args.out / "predictions.png")
 
 
 if __name__ == "__main__":

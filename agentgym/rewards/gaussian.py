@@ -95,6 +95,11 @@ class Prediction:
     point: Point
     box: Box | None = None
 
+    @property
+    def hollow(self) -> bool:
+        """True of an inverted or empty box."""
+        return self.box is not None and (self.box[2] <= self.box[0] or self.box[3] <= self.box[1])
+
 
 def read_prediction(measures: Mapping[str, float]) -> Prediction | None:
     """Return what an environment read in an answer; ``None`` for a turn that gave none.
@@ -124,9 +129,9 @@ class Gaussian(TrajectoryReward):
     """Pays an answer on a screen by two Gaussians, point and coverage, instead of hit or miss (GUI-G², 2507.15846).
 
     The target is ``privileged["box"]``, ``[x1, y1, x2, y2]`` in pixels; the answer is in the turn's measures, where the
-    environment put it, in the same frame (:func:`read_prediction`). Each turn with an answer is paid, every other turn
-    nothing. Whether the answer hit is always measured as ``hit``, the environment's own verdict where it gave one: a
-    near miss is paid about 0.6, so that this reward is no accuracy.
+    environment put it, in the same frame (:func:`read_prediction`). Each turn with an answer is paid, every other turn,
+    and a refusal to answer, nothing. Whether the answer hit is always measured as ``hit``, the environment's verdict
+    where it gave one: a near miss is paid about 0.6, so that this reward is no accuracy.
 
     Design: an inverted or empty box is paid 0, since squares forget the sign and an inverted copy of the target would
     earn all; sides are at least one pixel; a point has no extent, so that it earns the point's part alone; there is no
@@ -176,7 +181,8 @@ class Gaussian(TrajectoryReward):
         target = read_target(trajectory)
         found = [read_prediction(turn.measures) for turn in trajectory.turns]
         last = len(found) - 1
-        if trajectory.ended == "terminated" and found[last] is None:
+        refused = HIT in trajectory.turns[last].measures  # judged without a place: the agent said that there is none
+        if trajectory.ended == "terminated" and found[last] is None and not refused:
             raise RewardError(
                 f"{place(trajectory, last)} ended the episode, but has no measures {X!r} and {Y!r}, only "
                 f"{sorted(trajectory.turns[last].measures)}; the environment must put there what was answered"
@@ -192,10 +198,9 @@ class Gaussian(TrajectoryReward):
         return measure(pay(trajectory, self.term, values, self.instead_of), HIT, hits)
 
     def _value(self, prediction: Prediction, target: Box, trajectory: Trajectory) -> float:
-        box = prediction.box
-        if box is not None and (box[2] <= box[0] or box[3] <= box[1]):
+        if prediction.hollow:
             return 0.0
-        extent = None if box is None else clamp_sides(box)
+        extent = None if prediction.box is None else clamp_sides(prediction.box)
         if self.variant == "distance":
             return 1.0 - math.dist(prediction.point, centre(target)) / _diagonal(trajectory)
         if self.variant == "iou":
@@ -232,7 +237,7 @@ def _check_prediction(prediction: Prediction | None, where: str) -> None:
 
 def _verdict(turn: Turn, prediction: Prediction, target: Box) -> float:
     """Return the environment's own verdict, for targets that are no boxes, or else whether the point is in the box."""
-    return float(turn.measures.get(HIT, is_hit(prediction.point, target)))
+    return float(turn.measures.get(HIT, not prediction.hollow and is_hit(prediction.point, target)))
 
 
 def _diagonal(trajectory: Trajectory) -> float:

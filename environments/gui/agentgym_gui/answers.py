@@ -76,11 +76,11 @@ def parse_answer(text: str, size: tuple[int, int], frame: str = "pixels") -> Pre
 def place_answer(numbers: Sequence[float], size: tuple[int, int], frame: str = "pixels") -> Prediction:
     """Return two numbers as a point, or four as a box, in pixels; see :func:`parse_answer`."""
     most = {"pixels": size, "thousand": (1000, 1000), "unit": (1, 1)}[frame]
-    for place, number in enumerate(numbers):
-        limit = most[place % 2]
-        if not 0 <= number <= limit:
-            raise ActionParseError(f"{number:g} lies outside of the screen, from 0 to {limit}. {HINT}")
-    scaled = [number * size[place % 2] / most[place % 2] for place, number in enumerate(numbers)]
+    for axis, number in enumerate(numbers):
+        limit = most[axis % 2]
+        if not 0 <= number <= limit:  # which no NaN is
+            raise ActionParseError(f"A coordinate lies outside of the screen, from 0 to {limit}. {HINT}")
+    scaled = [number * size[axis % 2] / most[axis % 2] for axis, number in enumerate(numbers)]
     if len(scaled) == 2:
         return Prediction((scaled[0], scaled[1]))
     box: Box = (scaled[0], scaled[1], scaled[2], scaled[3])
@@ -101,7 +101,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 def _json_numbers(text: str) -> tuple[float, ...]:
     try:
         found: Any = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, too
         raise ActionParseError(f"Your answer is not valid JSON: {str(error)[:100]}. {HINT}") from None
     values: Any = None
     if set(found) == {"x", "y"}:

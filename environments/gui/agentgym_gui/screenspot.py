@@ -220,7 +220,8 @@ class ScreenSpotEnv(AgentEnv):
             key = f"{self.task.id if self.task else ''} {choice.zoom}"
             return Transition(self._show(choice.zoom), state_key=key, privileged=self._privileged)
         if choice.answer is None:
-            hit, measures = sample.target.box is None, {}
+            hit = sample.target.box is None
+            measures = {HIT: float(hit)}
         else:
             hit = hits(sample.target, choice.answer.point, self._edges)
             measures = {**write_prediction(choice.answer), HIT: float(hit)}
@@ -244,9 +245,7 @@ class ScreenSpotEnv(AgentEnv):
         """
         command = move.command.strip()
         if move.tool:
-            numbers = [
-                float(move.arguments[name]) for name in ("x", "y", "x1", "y1", "x2", "y2") if name in move.arguments
-            ]
+            numbers = [move.arguments[name] for name in ("x", "y", "x1", "y1", "x2", "y2") if name in move.arguments]
             is_zoom, is_refusal = move.tool == ZOOM, move.tool == REFUSE
             found = None if is_refusal else self._scale(place_answer(numbers, self._shown, self._frame))
         else:

@@ -97,6 +97,15 @@ def test_frames_scale_to_pixels() -> None:
         parse_answer("(1001, 3)", SIZE, "thousand")
 
 
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_that_no_float_holds_is_refused(digits: int) -> None:
+    huge = "9" * digits
+    with pytest.raises(ActionParseError):
+        parse_answer(f'{{"point": [{huge}, 3]}}', SIZE)
+    with pytest.raises(ActionParseError):
+        parse_answer(f"({huge}, 3)", SIZE)
+
+
 def test_deep_json_is_an_answer_that_cannot_be_read() -> None:
     with pytest.raises(ActionParseError):
         parse_answer('{"point":' + "[" * 100_000, SIZE)

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from agentgym.errors import UsageError
+from agentgym.rewards.gaussian import Gaussian
+from agentgym.rewards.wrapper import RewardWrapper
 from agentgym_gui.datasets import load_samples
 from agentgym_gui.screenspot import ScreenSpotEnv
 
@@ -107,6 +109,14 @@ def test_a_refusal_is_right_only_where_nothing_is_asked_for(tmp_path: Path) -> N
     assert outcomes == [0.0, 0.0, 1.0]
     env.reset(options={"task_id": "test/A-2"})
     assert env.step("(20, 30)")[1] == 0.0
+
+
+def test_a_refusal_does_not_stop_the_gaussian(tmp_path: Path) -> None:
+    env = RewardWrapper(ScreenSpotEnv(data_dir=osworld_g(tmp_path)), Gaussian())
+    env.reset(options={"task_id": "test/A-0"})
+    _, reward, terminated, _, info = env.step("refuse")
+    assert (reward, terminated) == (0.0, True)
+    assert info["measures"]["hit"] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,14 @@ def test_an_answer_that_cannot_be_read_costs_the_only_turn(given: dict[str, Any]
     assert "Write a point" in observation["text"]
 
 
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_tool_call_with_a_number_that_no_float_holds_is_an_observation(given: dict[str, Any], digits: int) -> None:
+    env = ScreenSpotEnv(**given, action_format="json")
+    env.reset(seed=0)
+    _, _, _, _, info = env.step(f'{{"name": "point", "arguments": {{"x": {"9" * digits}, "y": 3}}}}')
+    assert info["invalid_action"]
+
+
 def test_a_box_is_measured_in_pixels_of_the_whole_screen(given: dict[str, Any]) -> None:
     env = ScreenSpotEnv(**given, frame="thousand", most_side_px=100, expert="box")
     _, info = env.reset(seed=3)

@@ -131,7 +131,7 @@ def test_an_answer_that_could_not_be_read_is_paid_nothing(variant: str) -> None:
 
 
 @pytest.mark.parametrize("sides", [(200, 150, 100, 100), (200, 100, 100, 150), (150, 125, 150, 125)])
-@pytest.mark.parametrize("variant", ["full", "point", "iou", "distance"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_an_inverted_or_empty_box_earns_nothing(variant: str, sides: tuple[float, ...]) -> None:
     """An inverted copy of the target has its very squares, and would earn all of it."""
     assert Gaussian(variant).shape(episode(of_box(*sides))).episode_return == 0.0
@@ -189,6 +189,14 @@ def test_a_target_that_is_none_is_refused(privileged: dict[str, Any], said: str)
 def test_an_answer_that_nobody_read_is_refused() -> None:
     with pytest.raises(RewardError, match=r"task 't1', turn 0 .*answer/x"):
         Gaussian().shape(episode(None, ended="terminated"))
+
+
+def test_a_refusal_is_paid_nothing() -> None:
+    played = episode(None, ended="terminated")
+    turn = replace(played.turns[0], measures={"hit": 0.0}, invalid_action=False)
+    shaped = Gaussian().shape(replace(played, turns=(turn,)))
+    assert shaped.episode_return == 0.0
+    assert shaped.measures["hit"] == 0.0
 
 
 def test_an_answer_that_is_no_number_is_refused() -> None:
