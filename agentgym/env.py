@@ -66,8 +66,6 @@ class AgentEnv(gymnasium.Env[Observation, str]):
     ``invalid_action``, ``executable``, ``state_key``, ``privileged``, ``admissible_actions`` where the engine knows
     them; ``reset`` adds ``tools`` and ``system_prompt``, a step adds ``measures`` where there are any, the last step
     adds ``success``.
-    them; ``reset`` adds ``tools`` and ``system_prompt``, a step ``measures`` where there are any, the last step
-    ``success``.
 
     Args:
         split: Split that ``reset`` draws tasks from unless its options say otherwise.

@@ -291,7 +291,10 @@ class ScreenSpotEnv(AgentEnv):
         if self._observe == "elements":
             return "\n".join([*self._list_elements(zoom), *lines])
         lines.append(f"The screen is {self._shown[0]} wide and {self._shown[1]} high.")
-        image = self._image if zoom is None else self._image.crop(tuple(round(side) for side in _widen(zoom)))
+        image = self._image
+        if zoom is not None:
+            x1, y1, x2, y2 = (round(side) for side in _widen(zoom))
+            image = image.crop((x1, y1, x2, y2))
         if image.size != self._shown:
             image = image.resize(self._shown, Image.Resampling.LANCZOS)
         picture: NDArray[np.uint8] = np.array(image, dtype=np.uint8)

@@ -27,7 +27,8 @@ def invent_facts(facts: Facts, world: str) -> Facts:
         facts: The real ones.
         world: Its name.
     """
-    held, shown = [], []
+    held: list[str] = []
+    shown: list[str] = []
     for code in facts.countries:
         (held if is_held_out(COUNTRIES, code) else shown).append(code)
     moved = {**rotate(held, f"{world}|place"), **rotate(shown, f"{world}|place")}

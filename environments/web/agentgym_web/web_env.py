@@ -239,7 +239,7 @@ class WebEnv(AgentEnv):
     def _use_image_space(self, width: int, height: int) -> None:
         image = spaces.Box(0, 255, (height, width, 3), np.uint8)
         self._image_size = (width, height)
-        self.observation_space = spaces.Dict({"text": self.observation_space, "image": image})  # type: ignore[assignment]
+        self.observation_space = spaces.Dict({"text": self.observation_space, "image": image})
 
     # -- acting -----------------------------------------------------------------------------------------
 
