@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -52,6 +53,35 @@ class Task:
         if self.prover is None:
             raise UsageError(f"task {self.id!r} has no expert to validate it with")
         return self.prover(self)
+
+
+class DrawnIds(Sequence[str], ABC):
+    """Ids that are worked out when they are asked for, so that a split may have millions.
+
+    Args:
+        length: How many there are.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    @abstractmethod
+    def draw(self, position: int) -> str:
+        """Return the id at a position, from 0 to below the length."""
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, position: int) -> str: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[str]: ...
+    def __getitem__(self, position: int | slice) -> str | list[str]:
+        if isinstance(position, slice):
+            return [self.draw(i) for i in range(*position.indices(self._length))]
+        if not -self._length <= position < self._length:
+            raise IndexError(position)
+        return self.draw(position % self._length)
 
 
 class TaskSet(Sequence[Task]):

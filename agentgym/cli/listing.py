@@ -9,6 +9,8 @@ from agentgym.cli.arguments import add_verb
 from agentgym.errors import UsageError
 from agentgym.registry import POLICIES_GROUP, list_names, load_named, load_packs
 
+_SHOWN = 12  # environments of a pack; some bring hundreds
+
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `packs` and `policies`."""
@@ -27,8 +29,10 @@ def list_packs(args: argparse.Namespace) -> int:
         print(f"{pack.name} ({pack.distribution})")
         if pack.error:
             print(f"  broken: {pack.error}")
-        for env_id in pack.env_ids:
+        for env_id in pack.env_ids[:_SHOWN]:
             print(f"  {env_id}")
+        if len(pack.env_ids) > _SHOWN:
+            print(f"  … and {len(pack.env_ids) - _SHOWN} more, such as {pack.env_ids[-1]}")
     if not packs:
         print("No pack is installed. Try: pip install agentgym-household")
     return 0

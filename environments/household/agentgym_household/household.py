@@ -7,12 +7,12 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentgym.actions import Move
 from agentgym.env import AgentEnv, Opening, Transition
 from agentgym.errors import UnknownNameError, UsageError
-from agentgym.task import Task, TaskSet
+from agentgym.task import DrawnIds, Task, TaskSet
 from agentgym_household.alfred.goal import TASK_TYPES, Goal, read_goal
 
 if TYPE_CHECKING:
@@ -28,28 +28,19 @@ EXPERTS = ("oracle", "searching", "sweeping", "wandering")
 _PUT = re.compile(r"put (.+?) (?:in/on|into|onto|in|on) (.+)", re.IGNORECASE)
 
 
-class TaskIds(Sequence[str]):
+class TaskIds(DrawnIds):
     """Ids of generated tasks; drawn when asked for."""
 
     def __init__(self, split: str, length: int, task_types: Sequence[str]) -> None:
-        self._split, self._length = split, length
+        super().__init__(length)
+        self._split = split
         self._turns = [TASK_TYPES.index(kind) for kind in TASK_TYPES if kind in task_types]
 
-    def __len__(self) -> int:
-        return self._length
-
-    @overload
-    def __getitem__(self, position: int) -> str: ...
-    @overload
-    def __getitem__(self, position: slice) -> list[str]: ...
-    def __getitem__(self, position: int | slice) -> str | list[str]:
+    def draw(self, position: int) -> str:
+        """Return the id at a position."""
         from agentgym_household.alfred.generate import draw_recipe
 
-        if isinstance(position, slice):
-            return [self[i] for i in range(*position.indices(self._length))]
-        if not -self._length <= position < self._length:
-            raise IndexError(position)
-        rounds, turn = divmod(position % self._length, len(self._turns))
+        rounds, turn = divmod(position, len(self._turns))
         return draw_recipe(self._split, rounds * len(TASK_TYPES) + self._turns[turn]).task_id
 
     def position(self, task_id: str) -> int:

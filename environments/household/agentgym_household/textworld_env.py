@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 from agentgym.actions import Move
 from agentgym.env import AgentEnv, Opening, Transition
 from agentgym.errors import UnknownNameError, UsageError
-from agentgym.task import Task, TaskSet
+from agentgym.task import DrawnIds, Task, TaskSet
 from agentgym_household.tw.cache import GameCache
 from agentgym_household.tw.engine import GameSession, Glimpse, find_objection
 from agentgym_household.tw.expert import GameExpert
@@ -26,13 +26,13 @@ from agentgym_household.tw.options import (
 )
 
 
-class GameIds(Sequence[str]):
+class GameIds(DrawnIds):
     """The ids of a split's games, the challenges taking turns; nothing is stored."""
 
     def __init__(self, options: Sequence[GameOptions], split: str, length: int) -> None:
+        super().__init__(length)
         self._options = options
         self._split = split
-        self._length = length
 
     def spec(self, position: int) -> GameSpec:
         """Return what the game at a position is made from."""
@@ -53,19 +53,9 @@ class GameIds(Sequence[str]):
                     return position
         raise KeyError(task_id)
 
-    def __len__(self) -> int:
-        return self._length
-
-    @overload
-    def __getitem__(self, position: int) -> str: ...
-    @overload
-    def __getitem__(self, position: slice) -> list[str]: ...
-    def __getitem__(self, position: int | slice) -> str | list[str]:
-        if isinstance(position, slice):
-            return [self.spec(i).task_id for i in range(*position.indices(self._length))]
-        if not -self._length <= position < self._length:
-            raise IndexError(position)
-        return self.spec(position % self._length).task_id
+    def draw(self, position: int) -> str:
+        """Return the id at a position."""
+        return self.spec(position).task_id
 
 
 class TextWorldEnv(AgentEnv):

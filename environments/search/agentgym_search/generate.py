@@ -14,9 +14,9 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 from agentgym.errors import UnknownNameError, UsageError
+from agentgym.task import DrawnIds
 from agentgym_search.facts import Facts, load_facts, plain_words
 from agentgym_search.fictions import invent_facts
 from agentgym_search.index import PassageIndex
@@ -226,7 +226,7 @@ def _world_of(question_id: str) -> str:
     return "/".join(question_id.split("/")[3:-1])
 
 
-class QuestionIds(Sequence[str]):
+class QuestionIds(DrawnIds):
     """Ids ``family/code/wording and frame/number``, and before the number a fictional world, if there are any.
 
     Worlds take turns, and within each the families; the rest is drawn by a hash of the number.
@@ -236,22 +236,13 @@ class QuestionIds(Sequence[str]):
     """
 
     def __init__(self, split: str, length: int, families: Sequence[str], fictions: int = 0) -> None:
-        self._split, self._length, self._given, self._fictions = split, length, tuple(families), fictions
+        super().__init__(length)
+        self._split, self._given, self._fictions = split, tuple(families), fictions
         self._families_in(f"{split}-0" if fictions else REAL)
 
-    def __len__(self) -> int:
-        return self._length
-
-    @overload
-    def __getitem__(self, position: int) -> str: ...
-    @overload
-    def __getitem__(self, position: slice) -> list[str]: ...
-    def __getitem__(self, position: int | slice) -> str | list[str]:
-        if isinstance(position, slice):
-            return [self[i] for i in range(*position.indices(self._length))]
-        if not -self._length <= position < self._length:
-            raise IndexError(position)
-        number = position % self._length
+    def draw(self, position: int) -> str:
+        """Return the id at a position."""
+        number = position
         turn, place = divmod(number, max(1, self._fictions))
         world = f"{self._split}-{place}" if self._fictions else REAL
         families = self._families_in(world)

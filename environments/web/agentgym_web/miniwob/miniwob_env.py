@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from agentgym.actions import Move
 from agentgym.env import Opening, Transition
 from agentgym.errors import PageError, SandboxLostError, SandboxRefusedError, UnknownNameError, UsageError
-from agentgym.task import Task, TaskSet
+from agentgym.task import DrawnIds, Task, TaskSet
 from agentgym_web.commands import TOOLS, PageAction, Verb
 from agentgym_web.miniwob.catalogue import TASKS
 from agentgym_web.page_view import PageView, one_line, read_view
@@ -27,25 +27,16 @@ FIRST_DAY_MS = 1_577_880_000_000  # noon of 1 January 2020, UTC
 DAY_MS, DAYS = 86_400_000, 1461
 
 
-class TaskIds(Sequence[str]):
+class TaskIds(DrawnIds):
     """Ids of the tasks of a split, ``name/split/number``: one of each name, then the next of each."""
 
     def __init__(self, split: str, names: Sequence[str], length: int) -> None:
-        self._split, self._names, self._length = split, tuple(names), length
+        super().__init__(length * len(names))
+        self._split, self._names, self._each = split, tuple(names), length
 
-    def __len__(self) -> int:
-        return self._length * len(self._names)
-
-    @overload
-    def __getitem__(self, position: int) -> str: ...
-    @overload
-    def __getitem__(self, position: slice) -> list[str]: ...
-    def __getitem__(self, position: int | slice) -> str | list[str]:
-        if isinstance(position, slice):
-            return [self[i] for i in range(*position.indices(len(self)))]
-        if not -len(self) <= position < len(self):
-            raise IndexError(position)
-        number, name = divmod(position % len(self), len(self._names))
+    def draw(self, position: int) -> str:
+        """Return the id at a position."""
+        number, name = divmod(position, len(self._names))
         return f"{self._names[name]}/{self._split}/{number}"
 
     def position(self, task_id: str) -> int:
@@ -55,7 +46,7 @@ class TaskIds(Sequence[str]):
             KeyError: It is no id of this split.
         """
         name, _, number = task_id.partition(f"/{self._split}/")
-        if name in self._names and number.isdecimal() and str(int(number)) == number and int(number) < self._length:
+        if name in self._names and number.isdecimal() and str(int(number)) == number and int(number) < self._each:
             return int(number) * len(self._names) + self._names.index(name)
         raise KeyError(task_id)
 

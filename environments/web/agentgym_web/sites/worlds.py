@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import overload
 
 from agentgym.errors import UsageError
+from agentgym.task import DrawnIds
 from agentgym_web.sites.forum_pages import FORUM
 from agentgym_web.sites.forum_tasks import WORDINGS as FORUM_WORDINGS
 from agentgym_web.sites.forum_tasks import draw_forum_goal
@@ -74,7 +74,7 @@ class Challenge:
     goal: Goal
 
 
-class TaskIds(Sequence[str]):
+class TaskIds(DrawnIds):
     """Ids of generated tasks, made when asked for; families take turns.
 
     Args:
@@ -84,21 +84,12 @@ class TaskIds(Sequence[str]):
     """
 
     def __init__(self, split: str, length: int, kinds: Sequence[str]) -> None:
-        self._split, self._length, self._kinds = split, length, list(kinds)
+        super().__init__(length)
+        self._split, self._kinds = split, list(kinds)
 
-    def __len__(self) -> int:
-        return self._length
-
-    @overload
-    def __getitem__(self, position: int) -> str: ...
-    @overload
-    def __getitem__(self, position: slice) -> list[str]: ...
-    def __getitem__(self, position: int | slice) -> str | list[str]:
-        if isinstance(position, slice):
-            return [self[i] for i in range(*position.indices(self._length))]
-        if not -self._length <= position < self._length:
-            raise IndexError(position)
-        number, turn = divmod(position % self._length, len(self._kinds))
+    def draw(self, position: int) -> str:
+        """Return the id at a position."""
+        number, turn = divmod(position, len(self._kinds))
         return f"{self._split}/{self._kinds[turn]}/{number}"
 
     def position(self, task_id: str) -> int:
