@@ -222,9 +222,11 @@ class WebEnv(AgentEnv):
     def _compose(self, view: PageView, notes: Sequence[str]) -> Observation:
         tabs: Sequence[Tab] = ()
         if self._many_tabs:
-            tabs = self.session.tabs()
-            self._many_tabs = len(tabs) > 1
-            tabs = [Tab(self._show_address(tab.url), tab.title, tab.active) for tab in tabs]
+            try:
+                tabs = [Tab(self._show_address(tab.url), tab.title, tab.active) for tab in self.session.tabs()]
+                self._many_tabs = len(tabs) > 1
+            except PageError as error:
+                notes = [*notes, f"The tabs could not be listed: {one_line(str(error))}"]
         text = show_view(view, [*self._notes(view), *notes], tabs)
         if self._image_size is None:
             return text

@@ -22,7 +22,7 @@ from agentgym_web.page_view import PageView
 from agentgym_web.shared_browser import BrowserSeat, count_users
 from agentgym_web.web_env import Grade, WebEnv
 
-LIMITS = BrowserLimits(action_s=8.0, navigation_s=10.0, close_s=3.0)
+LIMITS = BrowserLimits(action_s=20.0, navigation_s=40.0, close_s=3.0)
 
 
 class Site(http.server.ThreadingHTTPServer):

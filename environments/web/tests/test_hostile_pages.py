@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -74,8 +75,9 @@ def test_row_42_a_dead_browser_masks_the_episode_and_the_next_one_runs(make: Mak
     env.reset(seed=0)
     process = env._seat.take().process
     for pid in list_tree(process.pid):
-        if b"chromium" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the others end with the first
+            if b"chromium" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
     with pytest.raises(SandboxLostError):
         env.step("click 1")
     seen, _ = env.reset(seed=0)
@@ -84,7 +86,7 @@ def test_row_42_a_dead_browser_masks_the_episode_and_the_next_one_runs(make: Mak
 
 def test_row_47_huge_pages_are_capped(make: Make, site: Any) -> None:
     site.pages["/"] = (
-        "<script>for (let i = 0; i < 1e5; i++) document.write('<i>x</i>')</script><p style='height:20000px'>"
+        "<script>for (let i = 0; i < 3e4; i++) document.write('<i>x</i>')</script><p style='height:20000px'>"
     )
     seen, _ = make().reset(seed=0)
     assert len(seen) < 25_000
