@@ -161,6 +161,10 @@ class SiteServer:
             self._thread.join()
             self._server.server_close()
 
+    def close_apart(self) -> None:
+        """Stop serving, in a thread of its own: the garbage collector may ask in the server's own, which can't wait."""
+        threading.Thread(target=self.close, name="agentgym-site-end", daemon=True).start()
+
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
         with self._lock:  # one page at a time: what a page shows and what a form changes never overlap
             try:

@@ -127,7 +127,7 @@ class SiteEnv(WebEnv):
             self._store.close()
         if self._server is None:
             self._server = SiteServer()
-            weakref.finalize(self, self._server.close)
+            weakref.finalize(self, self._server.close_apart).atexit = False
         site = SITES[challenge.world.site]
         self._store = Store(snapshot_world(challenge.world), site.facts)
         self._challenge = challenge
