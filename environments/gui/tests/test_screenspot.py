@@ -86,7 +86,8 @@ def test_an_answer_that_cannot_be_read_costs_the_only_turn(given: dict[str, Any]
     env = ScreenSpotEnv(**given)
     env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step("over there")
-    assert (reward, terminated, truncated) == (0.0, False, True)
+    assert (reward, terminated, truncated) == (0.0, True, False)
+    assert info["measures"] == {"hit": 0.0}
     assert info["invalid_action"]
     assert info["success"] is False
     assert isinstance(observation, dict)
