@@ -228,7 +228,7 @@ class ScreenSpotEnv(AgentEnv):
         last = self._last.observation
         said = "Answered."
         return Transition(
-            observation=said if isinstance(last, str) else {**last, "text": said},
+            observation=said if isinstance(last, str) else {"text": said, "image": last["image"].copy()},
             reward_terms={"outcome": float(hit)},
             terminated=True,
             success=hit,

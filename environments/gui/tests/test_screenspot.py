@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 
@@ -179,8 +178,7 @@ def test_names_that_do_not_exist(setting: dict[str, str]) -> None:
 
 
 def test_the_gaussian_wraps_it(given: dict[str, Any]) -> None:
-    agentgym.load_packs()
-    env = RewardWrapper(gymnasium.make("agentgym/ScreenSpot-v0", expert="box", **given), Gaussian())
+    env = RewardWrapper(agentgym.make("agentgym/ScreenSpot-v0", expert="box", **given), Gaussian())
     inner = env.unwrapped
     assert isinstance(inner, ScreenSpotEnv)
     env.reset(seed=4)
