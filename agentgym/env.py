@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -246,9 +247,9 @@ class AgentEnv(gymnasium.Env[Observation, str]):
     def _refuse(self, message: str) -> Transition:
         """Turn a parse error into an observation; the world stays as it was."""
         last = self._last
-        observation: Observation = (
-            message if isinstance(last.observation, str) else {**last.observation, "text": message}
-        )
+        observation: Observation = message
+        if not isinstance(last.observation, str):  # a copy: whoever kept the last picture keeps it to himself
+            observation = {**copy.deepcopy(last.observation), "text": message}
         return Transition(
             observation=observation,
             executable=False,

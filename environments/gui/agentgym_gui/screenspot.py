@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -228,7 +228,7 @@ class ScreenSpotEnv(AgentEnv):
         last = self._last.observation
         said = "Answered."
         return Transition(
-            observation=said if isinstance(last, str) else {**last, "text": said},
+            observation=said if isinstance(last, str) else {"text": said, "image": last["image"].copy()},
             reward_terms={"outcome": float(hit)},
             terminated=True,
             success=hit,
@@ -236,6 +236,13 @@ class ScreenSpotEnv(AgentEnv):
             privileged=self._privileged,
             measures=measures,
         )
+
+    def _refuse(self, message: str) -> Transition:
+        """Say what was wrong; on the last turn, what cannot be read is a wrong answer, as the papers count it."""
+        transition = super()._refuse(message)
+        if self._turn < self.max_turns:
+            return transition
+        return replace(transition, reward_terms={"outcome": 0.0}, terminated=True, measures={HIT: 0.0})
 
     def _choose(self, move: Move) -> Choice:
         """Read a command or a tool call.

@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 
@@ -86,7 +85,8 @@ def test_an_answer_that_cannot_be_read_costs_the_only_turn(given: dict[str, Any]
     env = ScreenSpotEnv(**given)
     env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step("over there")
-    assert (reward, terminated, truncated) == (0.0, False, True)
+    assert (reward, terminated, truncated) == (0.0, True, False)
+    assert info["measures"] == {"hit": 0.0}
     assert info["invalid_action"]
     assert info["success"] is False
     assert isinstance(observation, dict)
@@ -178,8 +178,7 @@ def test_names_that_do_not_exist(setting: dict[str, str]) -> None:
 
 
 def test_the_gaussian_wraps_it(given: dict[str, Any]) -> None:
-    agentgym.load_packs()
-    env = RewardWrapper(gymnasium.make("agentgym/ScreenSpot-v0", expert="box", **given), Gaussian())
+    env = RewardWrapper(agentgym.make("agentgym/ScreenSpot-v0", expert="box", **given), Gaussian())
     inner = env.unwrapped
     assert isinstance(inner, ScreenSpotEnv)
     env.reset(seed=4)
