@@ -70,12 +70,6 @@ def _run_script(name: str, *arguments: str) -> None:
     assert done.returncode == 0, f"{name} failed: {done.stdout[-1000:]} {done.stderr[-2000:]}"
 
 
-@pytest.fixture(scope="session")
-def run_script() -> Callable[..., None]:
-    """Runs a program, or a script of this repository by its path; fails with what it said."""
-    return _run_script
-
-
 @functools.cache
 def _find_kind(name: str) -> tuple[type[Sandbox] | None, str]:
     obstacle = {"docker": install_docker, "bwrap": install_bwrap}[name]()

@@ -12,7 +12,7 @@ SPEC = ScreenSpec(screens=2, targets=3, platforms=("desktop", "mobile", "web", "
 
 
 @pytest.fixture(scope="session")
-def screens_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def screens_dir(chromium: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("screens")
 
 

@@ -1,4 +1,4 @@
-"""A real Chromium for the pack's tests; skipped, with the reason, only where the host cannot have one."""
+"""A real Chromium and a server of the tests' own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import pytest
 
 from agentgym.browser import BrowserLimits, BrowserSpec
 from agentgym.env import Opening
-from agentgym.errors import SandboxUnavailableError
 from agentgym.task import Task, TaskSet
 
 pytest.importorskip("playwright", reason="the extra 'browser' is not installed")
-from agentgym_sandboxes.browser_process import find_chromium
 from agentgym_web import web_env
 from agentgym_web.commands import PageAction
 from agentgym_web.page_view import PageView
@@ -80,14 +78,6 @@ class SiteEnv(WebEnv):
 
     def _find_address(self, url: str) -> str:
         return url.replace("http://site", self.site.url)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> None:
-    try:
-        find_chromium()
-    except SandboxUnavailableError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session", autouse=True)

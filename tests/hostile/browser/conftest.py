@@ -6,7 +6,6 @@ import base64
 import hashlib
 import http.server
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,6 @@ import pytest
 
 from agentgym.browser import BrowserLimits, BrowserSpec, make_browser
 from agentgym.browser_sync import SyncBrowserSession
-from agentgym.errors import SandboxUnavailableError
 from agentgym.sandbox_sync import wait
 
 pytest.importorskip("playwright", reason="the extra 'browser' is not installed")
@@ -87,18 +85,6 @@ async def _nothing() -> None:
 
 
 wait(_nothing())  # starts the thread of callers that do not await, which stays, before anybody counts threads
-
-
-@pytest.fixture(scope="session")
-def chromium(run_script: Callable[..., None]) -> None:
-    """See to it that Chromium and bubblewrap are there; skip, with the reason, only where the host cannot have them."""
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        print("\nInstalling Chromium and bubblewrap where they are missing: scripts/chromium.sh")
-        run_script("scripts/chromium.sh")
-    try:
-        find_chromium()
-    except SandboxUnavailableError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True)
