@@ -25,6 +25,13 @@ globalThis.agentgym ??= (() => {
     if (!event.hashChange && event.downloadRequest === null && !event.destination.sameDocument) pending = performance.now();
   });
   globalThis.navigation?.addEventListener('navigateerror', () => { pending = 0; });
+  // A form's navigation begins in a later task than the click; whatever asks in between would see the old page.
+  globalThis.addEventListener('submit', event => {
+    const leaves = ['', '_self', '_top', '_parent'].includes(event.submitter?.formTarget || event.target.target) && event.target.method !== 'dialog';
+    if (!leaves || event.defaultPrevented || pending) return;
+    pending = performance.now();
+    setTimeout(() => { if (event.defaultPrevented) pending = 0; });
+  });
 
   const clean = (text, cap = 400) => {
     text = String(text ?? '').replace(/\s+/g, ' ').trim();
