@@ -20,18 +20,11 @@ AIRPORTS_SHARE = 12  # one airport in so many: a library of a fifth of the size,
 def invent_facts(facts: Facts, world: str) -> Facts:
     """Return the facts of a fictional world.
 
-    What is held out of training changes places with what is held out, and the rest with the rest, so that the splits
-    hold for names as they do in the real world.
-
     Args:
         facts: The real ones.
         world: Its name.
     """
-    held: list[str] = []
-    shown: list[str] = []
-    for code in facts.countries:
-        (held if is_held_out(COUNTRIES, code) else shown).append(code)
-    moved = {**rotate(held, f"{world}|place"), **rotate(shown, f"{world}|place")}
+    moved = _rotate_countries(facts.countries, f"{world}|place")
     countries = _invent_countries(facts.countries, moved, world)
     return Facts(
         countries, _invent_elements(facts, countries, moved, world), _invent_airports(facts.airports, moved, world)
@@ -44,11 +37,15 @@ def rotate(items: Iterable[str], salt: str) -> dict[str, str]:
     return dict(zip(order, order[1:] + order[:1], strict=True))
 
 
+def _rotate_countries(codes: Iterable[str], salt: str) -> dict[str, str]:
+    """Rotate what is held out of training and the rest apart, so that the splits hold for names as in the real world."""
+    known = list(codes)
+    held = {code for code in known if is_held_out(COUNTRIES, code)}
+    return {**rotate(held, salt), **rotate(set(known) - held, salt)}
+
+
 def _invent_countries(real: Mapping[str, Country], moved: Mapping[str, str], world: str) -> dict[str, Country]:
-    seated = [code for code, country in real.items() if country.capital]
-    capitals: dict[str, str] = {}
-    for held in (True, False):
-        capitals |= rotate([code for code in seated if is_held_out(COUNTRIES, code) == held], f"{world}|capital")
+    capitals = _rotate_countries((code for code, country in real.items() if country.capital), f"{world}|capital")
     currencies, languages, calling_codes = (
         {"": "", **rotate({getattr(country, field) for country in real.values()} - {""}, f"{world}|{field}")}
         for field in ("currency", "language", "calling_code")

@@ -95,11 +95,12 @@ def test_what_is_said_of_an_element_is_what_is_asked_about_it() -> None:
 
 def test_the_same_question_has_another_answer_in_every_world() -> None:
     for family, key in (("country_capital", "FR"), ("country_currency", "JP"), ("element_year", "Ga")):
-        asked = [make_question(family, key, 0, 0, f"train-{number}") for number in range(40)]
+        worlds = [f"train-{number}" for number in range(40)]
+        asked = [make_question(family, key, 0, 0, world) for world in worlds if follow(facts_of(world), family, key)]
         assert {question.text for question in asked} == {make_question(family, key, 0, 0).text}
-        answers = Counter(question.answers[0] for question in asked if question.answers)
-        assert answers.most_common(1)[0][1] <= 8, answers
-        assert len(answers) >= 15, answers
+        answers = Counter(question.answers[0] for question in asked)
+        assert len(asked) >= 20
+        assert answers.most_common(1)[0][1] <= 0.2 * len(asked), answers
     assert make_question("country_capital", "FR", 0, 0).answers[0] == "Paris"
 
 
