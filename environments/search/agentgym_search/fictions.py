@@ -38,7 +38,7 @@ def rotate(items: Iterable[str], salt: str) -> dict[str, str]:
 
 
 def _rotate_countries(codes: Iterable[str], salt: str) -> dict[str, str]:
-    """Rotate what is held out of training and the rest apart: the splits hold for names as in the real world."""
+    """Rotate what is held out and the rest apart, so that the splits hold for names as in the real world."""
     known = list(codes)
     held = {code for code in known if is_held_out(COUNTRIES, code)}
     return {**rotate(held, salt), **rotate(set(known) - held, salt)}
