@@ -4,10 +4,10 @@ Each is a process of its own, one after the other; an observation is the page's 
 screenshot, too. The peers need venvs of their own: ``miniwob`` with Debian's chromium-driver, named by
 ``MINIWOB_CHROME_BINARY`` and ``MINIWOB_CHROMEDRIVER``, and ``browsergym-miniwob``.
 
-    python benchmarks/miniwob.py --episodes 30 --selenium VENV/bin/python --browsergym VENV/bin/python
-    python benchmarks/miniwob.py --experts 20       # the experts' table instead
-    python benchmarks/miniwob.py --digests 2        # every task twice, and in another process
-    python benchmarks/miniwob.py --memory 8         # PSS of one environment and of each further one
+    python benchmarks/web_tasks.py --episodes 30 --selenium VENV/bin/python --browsergym VENV/bin/python
+    python benchmarks/web_tasks.py --experts 20       # the experts' table instead
+    python benchmarks/web_tasks.py --digests 2        # every task twice, and in another process
+    python benchmarks/web_tasks.py --memory 8         # PSS of one environment and of each further one
 """
 
 from __future__ import annotations
