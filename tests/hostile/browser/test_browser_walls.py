@@ -324,8 +324,8 @@ def test_a_session_has_the_viewport_that_it_was_given(browser: ChromiumBrowser, 
     page = browser.open_sync(viewport=(300, 200))
     page.goto(site.url)
     assert page.read("() => [innerWidth, innerHeight]") == [300, 200]
-    site.pages["/"] = "<style>b:hover::after{content:' seen'}</style><b>here</b>"
-    page.goto(site.url)
+    site.pages["/hover"] = "<style>b:hover::after{content:' seen'}</style><b>here</b>"  # "/" is in the cache
+    page.goto(f"{site.url}/hover")
     page.hover("b")
     assert page.read("() => getComputedStyle(document.querySelector('b'), '::after').content") == '" seen"'
     with pytest.raises(UsageError, match="viewport"):
