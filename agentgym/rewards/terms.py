@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from agentgym.errors import RewardError
-from agentgym.rewards.trajectory_reward import OUTCOME, check_finite, outcome_of, place
+from agentgym.rewards.trajectory_reward import OUTCOME, check_finite, outcome_of, place, raw_measures, with_terms
 from agentgym.trajectory import Trajectory, Turn
 
 TurnFigure = str | Callable[[Turn], float]
@@ -135,7 +135,6 @@ def pay(
         raise RewardError(f"{place(trajectory)} has {len(trajectory.turns)} turns, but {term!r} {len(values)} values")
     turns = []
     for number, (turn, value) in enumerate(zip(trajectory.turns, values, strict=True)):
-        unpaid = {f"raw/{name}": paid for name, paid in turn.reward_terms.items() if name in instead_of}
         terms = {name: paid for name, paid in turn.reward_terms.items() if name not in instead_of}
         if term in terms:
             raise RewardError(f"{place(trajectory, number)}: the term {term!r} is paid already by another")
@@ -143,7 +142,7 @@ def pay(
             terms[term] = value
         for name, paid in terms.items():
             check_number(paid, f"{place(trajectory, number)}: reward term {name!r}")
-        turns.append(replace(turn, reward_terms=terms, measures={**unpaid, **turn.measures}))  # the rawest stays
+        turns.append(with_terms(turn, terms, raw_measures(turn, instead_of)))
     return replace(trajectory, turns=tuple(turns))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -155,12 +155,17 @@ def with_terms(
     )
 
 
-def raw_measures(turn: Turn) -> dict[str, float]:
+def raw_measures(turn: Turn, terms: Collection[str] | None = None) -> dict[str, float]:
     """Return the turn's reward terms under the names of measures, for a method that pays others instead.
 
     Of a term that an earlier method has replaced, the measure stays the environment's.
+
+    Args:
+        turn: The turn.
+        terms: Only these; all by default.
     """
-    return {f"raw/{name}": value for name, value in turn.reward_terms.items() if f"raw/{name}" not in turn.measures}
+    paid = {name: value for name, value in turn.reward_terms.items() if terms is None or name in terms}
+    return {f"raw/{name}": value for name, value in paid.items() if f"raw/{name}" not in turn.measures}
 
 
 def check_finite(trajectory: Trajectory) -> None:

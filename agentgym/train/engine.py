@@ -343,15 +343,16 @@ def _deliver(answers: Sequence[tuple[_Request, Any]]) -> None:
         of_loop.setdefault(request.loop, []).append((request.future, answer))
     for loop, own in of_loop.items():
         if loop is None:
-            _settle(own)
+            settle(own)
             continue
         try:
-            loop.call_soon_threadsafe(_settle, own)
+            loop.call_soon_threadsafe(settle, own)
         except RuntimeError:
             logger.debug("an event loop was closed before its requests were answered")
 
 
-def _settle(answers: Sequence[tuple[Any, Any]]) -> None:
+def settle(answers: Sequence[tuple[Any, Any]]) -> None:
+    """Give each future its result, or the exception that its answer is; those that were cancelled are left alone."""
     for future, answer in answers:
         if future.done() or (isinstance(future, Future) and not future.set_running_or_notify_cancel()):
             continue  # it was cancelled

@@ -25,7 +25,7 @@ from typing import Any
 from agentgym.errors import AgentGymError, InfrastructureError, ModelError
 from agentgym.machine import usable_cores
 from agentgym.policy import SamplingParams
-from agentgym.train.engine import EngineConfig, Sample, VllmEngine
+from agentgym.train.engine import EngineConfig, Sample, VllmEngine, settle
 from agentgym.world_child import die_with_parent
 from agentgym.world_process import require_main_guard
 
@@ -64,8 +64,7 @@ class EngineReplicas:
         number = route % (1 + len(self._others))
         if number == 0:
             return await self._own.generate(prompt_ids, sampling, stop_token_ids)
-        future = self._others[number - 1].ask("submit", list(prompt_ids), sampling, tuple(stop_token_ids))
-        return await asyncio.wrap_future(future)
+        return await asyncio.wrap_future(self._others[number - 1].submit(prompt_ids, sampling, stop_token_ids))
 
     def submit(
         self, prompt_ids: Sequence[int], sampling: SamplingParams, stop_token_ids: Sequence[int] = ()
@@ -79,9 +78,12 @@ class EngineReplicas:
 
     def load(self, weights: Iterable[tuple[str, Any]]) -> None:
         """Give every replica these weights; see :meth:`VllmEngine.load`."""
+        if not self._others:  # no list of all weights, no copy: adapters are merged a layer at a time
+            self._own.load(weights)
+            return
         import torch
 
-        kept = [(name, weight) for name, weight in weights]
+        kept = list(weights)
         copy = io.BytesIO()
         torch.save(kept, copy)
         loading = [other.ask("load", copy.getvalue()) for other in self._others]
@@ -141,7 +143,10 @@ class _Remote:
                 raise InfrastructureError(self._gone)
             number = next(self._numbers)
             self._waiting[number] = future
-            self._calls.send_bytes(pickle.dumps((number, verb, arguments), pickle.HIGHEST_PROTOCOL))
+            try:
+                self._calls.send_bytes(pickle.dumps((number, verb, arguments), pickle.HIGHEST_PROTOCOL))
+            except OSError:
+                logger.debug("a replica died before it was asked")  # the reader is about to tell all who wait
         return future
 
     def submit(
@@ -157,10 +162,10 @@ class _Remote:
             return
         with self._lock:
             self._gone = self._gone or "the vLLM engine is closed; open another one"
-        try:
-            self._calls.send_bytes(pickle.dumps((0, "close", ())))
-        except OSError:
-            logger.debug("a replica was gone before it was closed")
+            try:
+                self._calls.send_bytes(pickle.dumps((0, "close", ())))
+            except OSError:
+                logger.debug("a replica was gone before it was closed")
         self._process.join(_CLOSE_S)
         self._process.kill()
         self._process.join()
@@ -171,21 +176,13 @@ class _Remote:
     def _read(self) -> None:
         try:
             while True:
-                number, good, answer = pickle.loads(self._calls.recv_bytes())
-                future = self._waiting.pop(number)
-                if future.cancelled():
-                    continue
-                if good:
-                    future.set_result(answer)
-                else:
-                    future.set_exception(answer)
+                number, answer = pickle.loads(self._calls.recv_bytes())
+                settle([(self._waiting.pop(number), answer)])
         except (EOFError, OSError):
             with self._lock:
                 self._gone = self._gone or "a replica of the vLLM engine died; resume the run from its last checkpoint"
                 lost, self._waiting = self._waiting, {}
-            for future in lost.values():
-                if not future.done():
-                    future.set_exception(InfrastructureError(self._gone))
+            settle([(future, InfrastructureError(self._gone)) for future in lost.values()])
 
 
 def serve(calls: Connection, lifeline: Connection, config: EngineConfig) -> None:
@@ -194,46 +191,38 @@ def serve(calls: Connection, lifeline: Connection, config: EngineConfig) -> None
     os.dup2(2, 1)
     sending = threading.Lock()
 
-    def answer(number: int, good: bool, content: Any) -> None:
+    def answer(number: int, content: Any) -> None:
+        """Send a result, or an exception for the parent to raise."""
         with sending:
-            calls.send_bytes(pickle.dumps((number, good, content), pickle.HIGHEST_PROTOCOL))
-
-    def settle(number: int, future: Future[Any]) -> None:
-        error = future.exception()
-        answer(number, error is None, future.result() if error is None else error)
+            calls.send_bytes(pickle.dumps((number, content), pickle.HIGHEST_PROTOCOL))
 
     try:
         engine = VllmEngine(config)
-    except Exception as error:  # the parent raises it
-        answer(0, False, ModelError(str(error)))
+    except Exception as error:  # whatever it is, the parent is told
+        answer(0, ModelError(str(error)))
         return
-    answer(0, True, None)
+    answer(0, None)
     try:
         while True:
             number, verb, arguments = pickle.loads(calls.recv_bytes())
             if verb == "close":
                 return
-            _take(engine, verb, arguments, partial(answer, number), partial(settle, number))
+            _take(engine, verb, arguments, partial(answer, number))
     except (EOFError, OSError):
         return
     finally:
         engine.close()
 
 
-def _take(
-    engine: VllmEngine,
-    verb: str,
-    arguments: tuple[Any, ...],
-    answer: Callable[[bool, Any], None],
-    settle: Callable[[Future[Any]], None],
-) -> None:
+def _take(engine: VllmEngine, verb: str, arguments: tuple[Any, ...], answer: Callable[[Any], None]) -> None:
     try:
         if verb == "load":
             import torch
 
             engine.load(torch.load(io.BytesIO(arguments[0]), weights_only=True))
-            answer(True, None)
+            answer(None)
         else:
-            getattr(engine, verb)(*arguments).add_done_callback(settle)
+            future = getattr(engine, verb)(*arguments)
+            future.add_done_callback(lambda done: answer(done.exception() or done.result()))
     except AgentGymError as error:
-        answer(False, error)
+        answer(error)

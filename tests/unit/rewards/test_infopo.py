@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -18,13 +15,12 @@ from hypothesis import strategies as st
 
 from agentgym.errors import RewardError, UsageError
 from agentgym.rewards.infopo import InfoPO
-from agentgym.rewards.trajectory_reward import Continuation, TrajectoryReward
+from agentgym.rewards.trajectory_reward import Continuation
 from agentgym.train.advantage import grpo, turn_rewards
 from agentgym.train.advantage.infopo import infopo
 from agentgym.train.advantage.verpo import verpo
 from agentgym.trajectory import Trajectory, Turn
 
-ROOT = Path(__file__).resolve().parents[3]
 WORDS = ["<", ">", "where", "take", "red", "blue", "drawer", "none", "found"]
 
 
@@ -197,13 +193,3 @@ def test_advantages_leave_out_what_cannot_be_scored(estimator: Callable[..., Any
         estimate(estimator, group[:1])
     with pytest.raises(RewardError, match=f"the advantage '{name}' needs the reward method of the same name"):
         estimate(estimator, [graded([0.1], 1.0, "other")] * 2)
-
-
-@pytest.mark.parametrize("group", ["rewards", "advantages"])
-def test_the_names_of_recipes_are_those_of_files(group: str) -> None:
-    entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][f"agentgym.{group}"]
-    assert {"infopo", "verpo"} <= set(entries)
-    for name, where in entries.items():
-        assert where.split(":")[0].rpartition(".")[2] == name
-        found = resolve_name(where)
-        assert issubclass(found, TrajectoryReward) if group == "rewards" else callable(found)
