@@ -75,10 +75,14 @@ class LoraSection(Section):
 
 
 class TinySection(Section):
-    """Size of the model ``tiny``; ``vocabulary_episodes`` random episodes add words to those of the expert."""
+    """Size of the model ``tiny``; ``vocabulary_episodes`` random episodes add words to those of the expert.
+
+    See :func:`agentgym.train.models.build_tiny`.
+    """
 
     hidden: PositiveInt = 256
     layers: PositiveInt = 4
+    kv_heads: NonNegativeInt = 0
     vocabulary_episodes: NonNegativeInt = 64
 
 

@@ -177,6 +177,7 @@ def build_tiny(
     *,
     hidden: int = 256,
     layers: int = 4,
+    kv_heads: int = 0,
     context: int = 4096,
     seed: int = 0,
 ) -> Path:
@@ -191,6 +192,8 @@ def build_tiny(
         out_dir: Directory to write; must not exist.
         hidden: Width, a multiple of 64.
         layers: Number of layers.
+        kv_heads: Heads of keys and values, which the heads of queries share; 0: each has its own. On a CPU, sampling
+            waits for them to be read from memory.
         context: Longest sequence in tokens.
         seed: Seed of the weights; the same arguments give the same files.
 
@@ -198,11 +201,13 @@ def build_tiny(
         ``out_dir``.
 
     Raises:
-        ModelError: ``out_dir`` exists, or ``hidden`` is no multiple of 64.
+        ModelError: ``out_dir`` exists, ``hidden`` is no multiple of 64, or its heads cannot be shared out evenly.
     """
     target = Path(out_dir)
     if hidden % _HEAD_DIM or hidden <= 0:
         raise ModelError(f"hidden must be a multiple of {_HEAD_DIM}, the size of a head; it is {hidden}")
+    if kv_heads and hidden // _HEAD_DIM % kv_heads:
+        raise ModelError(f"kv_heads must divide the {hidden // _HEAD_DIM} heads of hidden = {hidden}; it is {kv_heads}")
     if target.exists():
         raise ModelError(f"{target} exists; delete it or choose another directory for the new model")
     import torch
@@ -212,8 +217,8 @@ def build_tiny(
 
     tokenizer = build_word_tokenizer(vocabulary_texts, max_length=context)
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    shape = _tiny_shape(len(tokenizer), hidden, layers, context)
-    config = Qwen3Config(**shape, **ends)
+    shape = _tiny_shape(len(tokenizer), hidden, layers, kv_heads)
+    config = Qwen3Config(**shape, **ends, max_position_embeddings=context)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), _writing(target) as unfinished, quiet_transformers():
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)
@@ -238,14 +243,20 @@ def _compose_embeddings(weight: Any, tokenizer: Any) -> None:
 
 
 def _look_for_likeness(model: Any) -> None:
-    """Start keys as queries, and outputs as values read backwards: a token attends to its like and takes it over."""
+    """Start keys as queries, and outputs as values read backwards: a token attends to its like and takes it over.
+
+    Where heads share keys and values, the first of them does so; the others must differ from it to be of use.
+    """
+    kv_heads, hidden = model.config.num_key_value_heads, model.config.hidden_size
     for layer in model.model.layers:
         attention = layer.self_attn
-        attention.k_proj.weight.copy_(attention.q_proj.weight)
-        attention.o_proj.weight.copy_(attention.v_proj.weight.T)
+        queries = attention.q_proj.weight.view(kv_heads, -1, _HEAD_DIM, hidden)
+        outputs = attention.o_proj.weight.view(hidden, kv_heads, -1, _HEAD_DIM)
+        attention.k_proj.weight.copy_(queries[:, 0].reshape(-1, hidden))
+        outputs[:, :, 0].copy_(attention.v_proj.weight.T.view(hidden, kv_heads, _HEAD_DIM))
 
 
-def _tiny_shape(vocabulary: int, hidden: int, layers: int, context: int) -> dict[str, Any]:
+def _tiny_shape(vocabulary: int, hidden: int, layers: int, kv_heads: int) -> dict[str, Any]:
     heads = hidden // _HEAD_DIM
     return {
         "vocab_size": vocabulary,
@@ -253,9 +264,8 @@ def _tiny_shape(vocabulary: int, hidden: int, layers: int, context: int) -> dict
         "intermediate_size": 2 * hidden,
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        "num_key_value_heads": heads,
+        "num_key_value_heads": kv_heads or heads,
         "head_dim": _HEAD_DIM,
-        "max_position_embeddings": context,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e5},  # likeness must outlast some hundred tokens
         "initializer_range": 0.06,  # the usual 0.02 is for widths of thousands
         "tie_word_embeddings": True,

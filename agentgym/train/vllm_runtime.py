@@ -108,6 +108,8 @@ def engine_arguments(config: EngineConfig) -> Any:
     """Return vLLM's own ``EngineArgs``, with which its other front ends can be opened in the same way."""
     from vllm import EngineArgs
 
+    from agentgym.train.vllm_norms import priority
+
     return EngineArgs(
         model=config.model,
         dtype=config.dtype,
@@ -124,6 +126,7 @@ def engine_arguments(config: EngineConfig) -> Any:
         generation_config="vllm",  # the model's own defaults would change top-k behind the caller's back
         disable_log_stats=True,
         use_tqdm_on_load=False,
+        ir_op_priority=priority(),
     )
 
 

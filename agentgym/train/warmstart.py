@@ -183,6 +183,7 @@ def _make_tiny(recipe: Recipe, stream: TaskStream, shown: Sequence[Trajectory]) 
         target,
         hidden=tiny.hidden,
         layers=tiny.layers,
+        kv_heads=tiny.kv_heads,
         context=recipe.sampling.context,
         seed=recipe.run.seed,
     )

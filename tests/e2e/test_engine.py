@@ -245,6 +245,26 @@ def test_two_engines_one_after_the_other_leave_the_process_as_it_was(tiny: Path)
     assert torch.get_num_threads() == threads
 
 
+def test_the_norms_are_compiled_and_vllms_own_agree(engine: VllmEngine) -> None:
+    import torch
+    from vllm import ir
+
+    torch.manual_seed(0)
+    x, residual, weight = torch.randn(5, 128), torch.randn(5, 128), torch.randn(128)
+
+    def chosen(_: Any) -> list[str]:
+        return [ir.ops.rms_norm.dispatch(x, weight, 1e-6).provider, ir.ops.rms_norm.dispatch(x, None, 1e-6).provider]
+
+    assert engine.call(chosen) == ["agentgym_cpu", "native"]
+    for name, tensors in (("rms_norm", (x,)), ("fused_add_rms_norm", (x, residual))):
+        implementations = getattr(ir.ops, name).impls
+        ours, theirs = (
+            implementations[provider].impl_fn(*(tensor.clone() for tensor in tensors), weight, 1e-6)
+            for provider in ("agentgym_cpu", "native")
+        )
+        torch.testing.assert_close(ours, theirs)
+
+
 async def test_a_failing_step_is_told_to_everybody(tiny: Path) -> None:
     engine = VllmEngine(EngineConfig(str(tiny), max_model_len=512, kv_cache_bytes=16 << 20))
 

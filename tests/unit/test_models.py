@@ -86,14 +86,16 @@ def test_tiny_is_whole_and_the_same_for_the_same_seed(tiny: Path, tmp_path: Path
     assert (other / "tokenizer.json").read_text() == (tiny / "tokenizer.json").read_text()
 
 
-def test_attention_of_a_new_tiny_prefers_what_is_alike(tmp_path: Path) -> None:
-    folder = build_tiny(TEXTS, tmp_path / "tiny", hidden=128, layers=1)
+@pytest.mark.parametrize("kv_heads", [0, 1])
+def test_attention_of_a_new_tiny_prefers_what_is_alike(tmp_path: Path, kv_heads: int) -> None:
+    folder = build_tiny(TEXTS, tmp_path / "tiny", hidden=128, layers=1, kv_heads=kv_heads)
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     words = torch.randperm(model.config.vocab_size, generator=torch.Generator().manual_seed(0))[None, :40]
     words[0, 10] = words[0, -1]
     with torch.no_grad():
-        weights = model(words, output_attentions=True).attentions[0].mean((0, 1))[-1, :-1]
-    assert weights.argmax() == 10
+        weights = model(words, output_attentions=True).attentions[0][0, :, -1, :-1]
+    assert weights[0].argmax() == 10
+    assert not torch.allclose(weights[0], weights[1])  # heads that share keys must not be one head
 
 
 def test_tiny_refuses_to_overwrite_and_odd_widths(tiny: Path, tmp_path: Path) -> None:
@@ -101,6 +103,8 @@ def test_tiny_refuses_to_overwrite_and_odd_widths(tiny: Path, tmp_path: Path) ->
         build_tiny(TEXTS, tiny)
     with pytest.raises(ModelError, match="multiple of 64"):
         build_tiny(TEXTS, tmp_path / "odd", hidden=100)
+    with pytest.raises(ModelError, match="kv_heads must divide the 2 heads"):
+        build_tiny(TEXTS, tmp_path / "odd", hidden=128, kv_heads=3)
 
 
 def test_a_failed_build_leaves_nothing_behind(tmp_path: Path) -> None:
