@@ -113,3 +113,21 @@ def test_an_episode_played_again_is_the_same_and_so_is_its_expert(kwargs: dict[s
         env.close()
     assert told[0][-1][1][-1]["success"]
     assert told == told[:1] * 4
+
+
+def test_what_was_looked_at_counts_where_the_rules_ask_for_it() -> None:
+    game = generate_game(draw_recipe("train", 1))
+    rule = "(receptacleAtLocation ?r ?lEnd)\n                    ;(exists"
+    assert rule in game["pddl_domain"]
+    engine = MemoPddlEnv(trust_game_files=True)
+    engine.load({**game, "pddl_domain": game["pddl_domain"].replace(rule, f"(checked ?a) {rule}")})
+    walk = Walk(engine, {})
+    first = walk.step("inventory")
+    go = next(command for command in first.admissible_actions or () if command.startswith("go to "))
+    assert first.state_key == walk.opening.state_key
+    assert walk.step(go).executable
+    walk = Walk(engine, {})
+    assert not walk.step(go).executable, "here nobody took stock first"
+    assert walk.step("inventory").admissible_actions == first.admissible_actions
+    assert walk.step(go).executable
+    engine.close()
