@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from agentgym.errors import ActionParseError, UnknownNameError
 
+#: No arguments, no terms: the default of mappings that nobody changes.
+NOTHING: Mapping[str, Any] = {}
 
-@dataclass(frozen=True)
-class Move:
+
+class Move(NamedTuple):
     """What an agent wants to do.
 
     Attributes:
@@ -24,7 +25,7 @@ class Move:
 
     command: str = ""
     tool: str = ""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = NOTHING
     thought: str = ""
 
 
@@ -59,12 +60,14 @@ class PlainCommand:
 
     def parse(self, text: str) -> Move:
         """Read the one line that is not blank."""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        if not lines:
+        command = text.strip()
+        if not command:
             raise ActionParseError("Your answer was empty. Answer with one command on a single line.")
+        lines = command.splitlines()
         if len(lines) > 1:
-            raise ActionParseError(f"Your answer had {len(lines)} lines. Answer with one command on a single line.")
-        return Move(command=lines[0])
+            count = sum(1 for line in lines if line.strip())
+            raise ActionParseError(f"Your answer had {count} lines. Answer with one command on a single line.")
+        return Move(command=command)
 
     def render(self, move: Move) -> str:
         """Return the command."""

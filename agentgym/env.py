@@ -6,12 +6,11 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium
 
-from agentgym.actions import ActionFormat, Move, make_action_format
+from agentgym.actions import NOTHING, ActionFormat, Move, make_action_format
 from agentgym.errors import ActionParseError, InvalidRewardError, ResetNeededError, UnknownNameError, UsageError
 from agentgym.spaces import UnicodeText
 from agentgym.task import Task, TaskSet, Validation
@@ -19,8 +18,7 @@ from agentgym.task import Task, TaskSet, Validation
 Observation = str | dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Opening:
+class Opening(NamedTuple):
     """What an episode starts with.
 
     Attributes:
@@ -33,11 +31,10 @@ class Opening:
     observation: Observation
     state_key: str = ""
     admissible_actions: Sequence[str] | None = None
-    privileged: Mapping[str, Any] = field(default_factory=dict)
+    privileged: Mapping[str, Any] = NOTHING
 
 
-@dataclass(frozen=True)
-class Transition:
+class Transition(NamedTuple):
     """What one move led to: the fields of :class:`Opening`, and five more.
 
     Attributes:
@@ -49,14 +46,14 @@ class Transition:
     """
 
     observation: Observation
-    reward_terms: Mapping[str, float] = field(default_factory=dict)
+    reward_terms: Mapping[str, float] = NOTHING
     terminated: bool = False
     success: bool = False
     executable: bool = True
     state_key: str = ""
     admissible_actions: Sequence[str] | None = None
-    privileged: Mapping[str, Any] = field(default_factory=dict)
-    measures: Mapping[str, float] = field(default_factory=dict)
+    privileged: Mapping[str, Any] = NOTHING
+    measures: Mapping[str, float] = NOTHING
 
 
 class AgentEnv(gymnasium.Env[Observation, str]):
@@ -235,14 +232,14 @@ class AgentEnv(gymnasium.Env[Observation, str]):
         return split
 
     def _read(self, action: str) -> Move:
-        limit = self.action_space.max_bytes
+        if self.action_space.contains(action):
+            return self.action_format.parse(action)
         if not isinstance(action, str):
             raise ActionParseError(f"An action is text; this was {type(action).__name__}.")
-        if len(action) > limit or (len(action) * 4 > limit and len(action.encode(errors="replace")) > limit):
+        limit = self.action_space.max_bytes
+        if len(action) > limit or len(action.encode(errors="replace")) > limit:
             raise ActionParseError(f"Your answer was longer than {limit} bytes. Answer with one short command.")
-        if not self.action_space.contains(action):
-            raise ActionParseError("Your answer held lone surrogates, which are no text. Answer in plain Unicode.")
-        return self.action_format.parse(action)
+        raise ActionParseError("Your answer held lone surrogates, which are no text. Answer in plain Unicode.")
 
     def _refuse(self, message: str) -> Transition:
         """Turn a parse error into an observation; the world stays as it was."""

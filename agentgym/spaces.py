@@ -43,6 +43,8 @@ class UnicodeText(gymnasium.Space[str]):
         """Tell whether ``x`` is text of at most ``max_bytes`` bytes."""
         if not isinstance(x, str) or len(x) > self.max_bytes:
             return False
+        if x.isascii():  # one byte each; most commands are, and need no encoding
+            return True
         try:
             return len(x.encode()) <= self.max_bytes
         except UnicodeEncodeError:

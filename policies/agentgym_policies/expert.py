@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from agentgym.actions import Move
@@ -49,7 +47,7 @@ class ExpertPolicy:
         said = [message.content for message in dialogue.messages if message.role == "assistant"]
         if said and chance.random() < 0.5:
             again = dialogue.action_format.parse(said[int(chance.integers(len(said)))])
-            return replace(again, thought=move.thought)
+            return again._replace(thought=move.thought)
         choices = dialogue.info.get("admissible_actions") or [move.command]
         command = str(choices[int(chance.integers(len(choices)))])
         return Move(command=command, thought=move.thought)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -242,7 +242,7 @@ class ScreenSpotEnv(AgentEnv):
         transition = super()._refuse(message)
         if self._turn < self.max_turns:
             return transition
-        return replace(transition, reward_terms={"outcome": 0.0}, terminated=True, measures={HIT: 0.0})
+        return transition._replace(reward_terms={"outcome": 0.0}, terminated=True, measures={HIT: 0.0})
 
     def _choose(self, move: Move) -> Choice:
         """Read a command or a tool call.

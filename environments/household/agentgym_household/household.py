@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agentgym_household.alfred.beliefs import Beliefs, Reader
     from agentgym_household.alfred.engine import MemoPddlEnv
     from agentgym_household.alfred.expert import Expert
+    from agentgym_household.alfred.walk import Walk
 
 # Parser, translator and grammar keep state of the process; the interpreter runs one thread of them at a time anyway.
 _ENGINE_LOCK = threading.RLock()
@@ -119,10 +120,10 @@ class HouseholdEnv(AgentEnv):
         self._folder = None if data_dir == "generated" else find_data_dir(data_dir)
         self._task_sets: dict[tuple[str, tuple[str, ...]], TaskSet] = {}
         self._engine: MemoPddlEnv | None = None
+        self._walk: Walk | None = None
         self._expert: Expert | None = None
         self._reader: Reader | None = None
         self._goal: Goal | None = None
-        self._privileged: Mapping[str, Any] = {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; besides the usual options, ``task_types`` restricts the types for this draw."""
@@ -154,11 +155,11 @@ class HouseholdEnv(AgentEnv):
             UsageError: No game is being played.
         """
         with _ENGINE_LOCK:
-            if self._expert is None or self._engine is None:
+            if self._expert is None:
                 raise UsageError("no game is being played: call reset() first")
             known = self._beliefs()
             command = self._expert.next_command(known)
-            if command not in self._engine.state["admissible_commands"]:
+            if command not in (self.admissible_actions or ()):
                 command = "look"
             return Move(command=command, thought=self._expert.think(known, command))
 
@@ -167,7 +168,7 @@ class HouseholdEnv(AgentEnv):
         with _ENGINE_LOCK:
             if self._engine is not None:
                 self._engine.close()
-        self._engine = self._expert = self._reader = None
+        self._engine = self._walk = self._expert = self._reader = None
         super().close()
 
     def _made_tasks(self, split: str) -> TaskSet:
@@ -212,47 +213,34 @@ class HouseholdEnv(AgentEnv):
         from agentgym_household.alfred.beliefs import Reader
         from agentgym_household.alfred.engine import MemoPddlEnv
         from agentgym_household.alfred.expert import Expert
+        from agentgym_household.alfred.walk import Walk
 
         if self._engine is None:
             self._engine = MemoPddlEnv(trust_game_files=self._trust)
         engine = self._engine
         engine.load(game)
-        state = engine.reset()
         self._goal = read_goal(engine._game_data["pddl_problem"])
+        # Not the expert's next move: it costs several steps of the engine, and who wants it calls expert_move().
+        self._walk = Walk(engine, {"goal": repr(self._goal)})
+        opening = self._walk.opening
         style = str(self.np_random.choice(list(self._experts), p=list(self._experts.values())))
         self._expert = Expert(self._goal, style, int(self.np_random.integers(2**31)))
-        self._reader = Reader(state.feedback)
-        # Not the expert's next move: it costs several steps of the engine, and who wants it calls expert_move().
-        self._privileged = {"goal": repr(self._goal)}
+        self._reader = Reader(str(opening.observation))
         self._progress = self._measure_progress(won=False)
-        return Opening(state.feedback, engine.state_key, state["admissible_commands"], self._privileged)
+        return opening
 
     def _move_alone(self, move: Move) -> Transition:
-        from agentgym_household.alfred.engine import NOTHING_HAPPENS
-
-        engine, reader = self._engine, self._reader
-        if engine is None or reader is None:
+        walk, reader = self._walk, self._reader
+        if walk is None or reader is None:
             raise UsageError("the environment was closed: call reset() first")
         command = read_command(move.command)
-        state, _, won = engine.step(command)
-        reader.note(command, state.feedback)
-        return Transition(
-            observation=state.feedback,
-            reward_terms=self._pay(won),
-            terminated=won,
-            success=won,
-            executable=state.feedback != NOTHING_HAPPENS,
-            state_key=engine.state_key,
-            admissible_actions=state["admissible_commands"],
-            privileged=self._privileged,
-        )
-
-    def _pay(self, won: bool) -> dict[str, float]:
-        terms = {"outcome": float(won)}
-        if self._progress_reward:
-            before, self._progress = self._progress, self._measure_progress(won)
-            terms["progress"] = self._progress_reward * (self._progress - before)
-        return terms
+        transition = walk.step(command)
+        reader.note(command, str(transition.observation))
+        if not self._progress_reward:
+            return transition
+        before, self._progress = self._progress, self._measure_progress(transition.success)
+        progress = self._progress_reward * (self._progress - before)
+        return transition._replace(reward_terms={**transition.reward_terms, "progress": progress})
 
     def _measure_progress(self, won: bool) -> float:
         from agentgym_household.alfred.progress import measure_progress
@@ -260,17 +248,17 @@ class HouseholdEnv(AgentEnv):
         if won or not self._progress_reward:
             return float(won)
         assert self._goal is not None
-        assert self._engine is not None
-        return measure_progress(self._goal, *self._engine.facts_and_names())
+        assert self._walk is not None
+        return measure_progress(self._goal, *self._walk.catch_up().facts_and_names())
 
     def _beliefs(self) -> Beliefs:
         from agentgym_household.alfred.beliefs import read_facts
 
         assert self._expert is not None
-        assert self._engine is not None
+        assert self._walk is not None
         assert self._reader is not None
         if self._expert.style == "oracle":
-            return read_facts(*self._engine.facts_and_names())
+            return read_facts(*self._walk.catch_up().facts_and_names())
         return self._reader.beliefs
 
 

@@ -7,12 +7,13 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from textworld.envs.pddl import logic as pddl_logic
 from textworld.generator.game import EntityInfo
 from textworld.logic import Placeholder, Proposition, Type, Variable
 
+from agentgym.env import Transition
 from agentgym_household.alfred.alfworld_data import import_alfworld
 from agentgym_household.alfred.grammar import SharedGrammar
 from agentgym_household.alfred.translation import Translation, find_translation
@@ -20,9 +21,10 @@ from agentgym_household.alfred.trust import find_task, normalise_grammar
 
 MAX_GAMES = 256
 MAX_FEEDBACKS = 20_000
+MAX_LANDINGS = 1_000
 
-# Facts that say what was looked at, and helpers of the planner: neither is a state of the world.
-_NOT_WORLD = ("checked", "examined", "wasinreceptacle", "new-axiom@")
+# Facts that say what was looked at, helpers of the planner, and what does not hold: none is a state of the world.
+_NOT_WORLD = ("checked", "examined", "wasinreceptacle", "new-axiom@", "not_")
 
 
 class CompiledGame:
@@ -36,6 +38,7 @@ class CompiledGame:
         entity_infos: Names of things by id, as ALFWorld's demangler gives them.
         operators: Action, command and feedback of each operator that was ever applicable, by operator id.
         feedbacks: Texts by operator and state, bounded.
+        landings: What each command led to, by place and command, bounded; see :mod:`agentgym_household.alfred.walk`.
     """
 
     def __init__(self, data: Mapping[str, Any], translated: Translation | None = None) -> None:
@@ -53,16 +56,17 @@ class CompiledGame:
         self.init = [
             Proposition(name, [Variable(arg, self.name2type[arg]) for arg in args]) for name, args in translated.init
         ]
-        self.facts: list[Proposition] | None = None
+        self.facts: list[Fact] | None = None
         self.entity_infos: dict[str, EntityInfo] = {}
         self.names: dict[str, str] = {}
         self.operators: dict[int, Operator] = {}
-        self.propositions: dict[bytes, tuple[Proposition, Proposition, int]] = {}
+        self.propositions: dict[bytes, tuple[Fact, Fact]] = {}
         self.feedbacks: OrderedDict[tuple[int, int], str] = OrderedDict()
+        self.landings: OrderedDict[tuple[int, str], tuple[int, Transition]] = OrderedDict()
 
     def name_entities(self) -> None:
         """Name things as ALFWorld does, from the facts of the start."""
-        infos = {var.name: EntityInfo(var.name, var.type) for fact in self.facts or () for var in fact.arguments}
+        infos = {var.name: EntityInfo(var.name, var.type) for fact in self.facts or () for var in fact.prop.arguments}
         demangler = import_alfworld("alfworld.agents.utils.misc").Demangler(game_infos=infos, shuffle=False)
         for info in infos.values():
             info.name = demangler.demangle_alfred_name(info.id)
@@ -70,15 +74,15 @@ class CompiledGame:
         self.entity_infos = infos
         self.names = {key: info.name for key, info in infos.items()}
 
-    def read_atom(self, raw: bytes) -> tuple[Proposition, Proposition, int]:
-        """Return the proposition that an atom's name spells, its negation, and its share of the state key."""
+    def read_atom(self, raw: bytes) -> tuple[Fact, Fact]:
+        """Return the fact that an atom's name spells, and its negation."""
         known = self.propositions.get(raw)
         if known is None:
             kind, rest = raw.decode("cp1252").split(" ", 1)
             name, args = rest.split("(", 1)
             arguments = [Variable(arg, self.name2type[arg]) for arg in args[:-1].split(", ") if arg]
             prop = Proposition(f"not_{name}" if kind == "NegatedAtom" else name, arguments)
-            known = self.propositions[raw] = (prop, prop.negate(), weigh(prop))
+            known = self.propositions[raw] = (weigh(prop), weigh(prop.negate()))
         return known
 
     def remember_feedback(self, key: tuple[int, int], text: str) -> None:
@@ -86,6 +90,12 @@ class CompiledGame:
         self.feedbacks[key] = text
         if len(self.feedbacks) > MAX_FEEDBACKS:
             self.feedbacks.popitem(last=False)
+
+    def remember_landing(self, key: tuple[int, str], landing: tuple[int, Transition]) -> None:
+        """Keep what a command led to, and forget the oldest if there are too many."""
+        self.landings[key] = landing
+        if len(self.landings) > MAX_LANDINGS:
+            self.landings.popitem(last=False)
 
 
 class Operator:
@@ -152,12 +162,25 @@ def _content_key(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def weigh(fact: Proposition) -> int:
-    """Return 128 bits for a fact; a state's key is the exclusive or over its facts (Zobrist, 1970)."""
-    if fact.name.startswith(_NOT_WORLD) or fact.name.startswith("not_"):
-        return 0
-    text = f"{fact.name}({','.join(var.name for var in fact.arguments)})"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big")
+class Fact(NamedTuple):
+    """A proposition and its shares of two keys, each the exclusive or over the facts that hold (Zobrist, 1970).
+
+    Attributes:
+        prop: The proposition.
+        mark: 128 bits that name it.
+        weight: The same, or 0 for what is no state of the world: what was looked at, and helpers of the planner.
+    """
+
+    prop: Proposition
+    mark: int
+    weight: int
+
+
+def weigh(prop: Proposition) -> Fact:
+    """Return the fact that a proposition states."""
+    text = f"{prop.name}({','.join(var.name for var in prop.arguments)})"
+    mark = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big")
+    return Fact(prop, mark, 0 if prop.name.startswith(_NOT_WORLD) else mark)
 
 
 @lru_cache(maxsize=16)

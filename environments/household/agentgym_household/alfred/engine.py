@@ -37,7 +37,12 @@ _FREE_LIBRARIES: list[Any] = []
 
 
 class MemoState(PddlState):
-    """A ``PddlState`` that starts from a compiled game and keeps the key of the world's state."""
+    """A ``PddlState`` that starts from a compiled game and keeps two keys.
+
+    Attributes:
+        key: Names the world's state.
+        place: Names all facts, and with them all that the engine may say from here on.
+    """
 
     def __init__(self, downward_lib: Any, game: CompiledGame) -> None:
         self._facts: dict[Any, set[Proposition]] = defaultdict(set)
@@ -48,13 +53,14 @@ class MemoState(PddlState):
         self._game = game
         self.downward_lib = downward_lib
         downward_lib.load_sas(game.sas)
-        self.key = 0
+        self.key = self.place = 0
         if game.facts is None:
-            game.facts = [*game.init, *self._read_atoms()]
+            game.facts = [weigh(prop) for prop in dict.fromkeys([*game.init, *self._read_atoms()])]
             game.name_entities()
-        for fact in dict.fromkeys(game.facts):
-            self.add_fact(fact)
-            self.key ^= weigh(fact)
+        for prop, mark, weight in game.facts:
+            self.add_fact(prop)
+            self.key ^= weight
+            self.place ^= mark
 
     def applicable(self) -> list[tuple[int, Operator]]:
         """Return id and operator of every action that applies now, in the engine's order, each once."""
@@ -78,14 +84,15 @@ class MemoState(PddlState):
         effects = (fast_downward.Atom * self.effect_counts[ident])()
         self.downward_lib.apply_operator(ident, effects)
         for effect in effects:
-            prop, negation, weight = self._game.read_atom(effect._name)
-            if self.is_fact(negation):
-                self.remove_fact(negation)
-                if prop.name.startswith("not_"):
-                    self.key ^= weigh(negation)
-            if not self.is_fact(prop):
-                self.add_fact(prop)
-                self.key ^= weight
+            fact, negation = self._game.read_atom(effect._name)
+            if self.is_fact(negation.prop):
+                self.remove_fact(negation.prop)
+                self.key ^= negation.weight
+                self.place ^= negation.mark
+            if not self.is_fact(fact.prop):
+                self.add_fact(fact.prop)
+                self.key ^= fact.weight
+                self.place ^= fact.mark
 
     def facts_matching(self, signature: Signature, bound: Sequence[tuple[int, Any]]) -> list[Proposition]:
         """Return the facts of a signature with these arguments at these places, sorted."""
@@ -124,7 +131,8 @@ class MemoState(PddlState):
     def _read_atoms(self) -> list[Proposition]:
         atoms = (fast_downward.Atom * self.downward_lib.get_state_size())()
         self.downward_lib.get_state(atoms)
-        return [fact for fact, _, _ in (self._game.read_atom(a._name) for a in atoms) if not fact.is_negation]
+        facts = (self._game.read_atom(atom._name)[0].prop for atom in atoms)
+        return [prop for prop in facts if not prop.is_negation]
 
 
 class MemoPddlEnv(PddlEnv):
@@ -166,10 +174,9 @@ class MemoPddlEnv(PddlEnv):
 
     def reset(self) -> GameState:
         """Start the loaded game."""
-        game = self._compiled
-        if game is None:
-            raise GameFileError("no game is loaded: call load() first")
+        game = self.game
         self._pddl_state = MemoState(self.downward_lib, game)
+        self._valid = self._pddl_state.applicable()
         self._entity_infos = game.entity_infos
         self.prev_state = None
         self._last_action = None
@@ -189,19 +196,7 @@ class MemoPddlEnv(PddlEnv):
         self.prev_state = self.state
         self.state = GameState()
         self.state.last_command = command
-        self._last_action = None
-        chosen = next((pair for pair in self._valid if pair[1].command == command), None)
-        if chosen is None:
-            self.state.feedback = NOTHING_HAPPENS
-        else:
-            assert self._compiled is not None
-            ident, operator = chosen
-            self._last_action = operator.action
-            self._pddl_state.apply_operator(ident)
-            context = operator.context(self._compiled, self._pddl_state)
-            self.state.feedback = self._write((ident, self._pddl_state.key), operator.feedback_rule, context)
-            self._moves += 1
-        self.state.raw = self.state.feedback
+        self.state.feedback = self.state.raw = self.advance(command)
         self._gather_infos()
         if "walkthrough" in self.request_infos.extras:
             self.state["extra.walkthrough"] = self.walkthrough or []
@@ -209,15 +204,54 @@ class MemoPddlEnv(PddlEnv):
         self.state["done"] = self.state["won"]
         return self.state, self.state["score"], self.state["done"]
 
+    def advance(self, command: str) -> str:
+        """Carry out a command as ``step`` does, and return the words alone; ``state`` stays as it was."""
+        self._last_action = None
+        chosen = next((pair for pair in self._valid if pair[1].command == command), None)
+        if chosen is None:
+            return NOTHING_HAPPENS
+        ident, operator = chosen
+        self._last_action = operator.action
+        self._pddl_state.apply_operator(ident)
+        self._valid = self._pddl_state.applicable()
+        self._moves += 1
+        context = operator.context(self.game, self._pddl_state)
+        return self._write((ident, self._pddl_state.key), operator.feedback_rule, context)
+
+    @property
+    def won(self) -> bool:
+        """Whether the goal is reached."""
+        return bool(self._pddl_state.check_goal())
+
+    @property
+    def admissible_commands(self) -> list[str]:
+        """Commands that can be carried out now, sorted."""
+        return sorted({operator.command for _, operator in self._valid})
+
     @property
     def state_key(self) -> str:
         """Name of the world's state, the same in every process; what was only looked at does not count."""
         return f"{self._pddl_state.key:032x}"
 
+    @property
+    def place(self) -> int:
+        """Name of all facts, what was looked at included; in equal places, equal commands lead to the same."""
+        return self._pddl_state.place
+
+    @property
+    def game(self) -> CompiledGame:
+        """The loaded game.
+
+        Raises:
+            GameFileError: There is none.
+        """
+        if self._compiled is None:
+            raise GameFileError("no game is loaded: call load() first")
+        return self._compiled
+
     def facts_and_names(self) -> tuple[Iterable[Any], dict[str, str]]:
         """Return the propositions that hold now, and the text names by id of what they speak of."""
-        assert self._compiled is not None
-        return self._pddl_state.facts, self._compiled.names
+        return self._pddl_state.facts, self.game.names
 
     def close(self) -> None:
         """Hand this engine's copy of Fast Downward's library to the next engine.
@@ -229,8 +263,7 @@ class MemoPddlEnv(PddlEnv):
             _FREE_LIBRARIES.append(lib)
 
     def _write(self, key: tuple[int, int], rule: str, context: dict[str, Any]) -> str:
-        game = self._compiled
-        assert game is not None
+        game = self.game
         text = game.feedbacks.get(key)
         if text is None:
             text = game.logic.grammar.derive(rule, context)
@@ -239,14 +272,13 @@ class MemoPddlEnv(PddlEnv):
 
     def _gather_infos(self) -> None:
         state = self.state
-        state["won"] = self._pddl_state.check_goal()
+        state["won"] = self.won
         state["lost"] = False
-        self._valid = self._pddl_state.applicable()
         if self.request_infos.facts:
             state["facts"] = [self._get_human_readable_fact(fact) for fact in self._pddl_state.facts]
         state["last_action"], state["_last_action"] = None, self._last_action
         state["_valid_commands"] = [operator.command for _, operator in self._valid]
-        state["admissible_commands"] = sorted(set(state["_valid_commands"]))
+        state["admissible_commands"] = self.admissible_commands
         if self.request_infos.moves:
             state["moves"] = self._moves
 

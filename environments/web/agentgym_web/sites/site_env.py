@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -136,7 +135,7 @@ class SiteEnv(WebEnv):
         self._view = self._enter(entrance, [f"127.0.0.1:{self._server.port}"])
         self._server.check()
         opening = self._open(self._view, self._privileged())
-        return replace(opening, state_key=self._name_state(opening.state_key))
+        return opening._replace(state_key=self._name_state(opening.state_key))
 
     def _move(self, move: Move) -> Transition:
         if self._server is None or self._expert is None:
@@ -144,7 +143,7 @@ class SiteEnv(WebEnv):
         transition = super()._move(move)
         self._server.check()
         self._expert.note(move)
-        return replace(transition, state_key=self._name_state(transition.state_key))
+        return transition._replace(state_key=self._name_state(transition.state_key))
 
     def _grade(self, action: PageAction | None, view: PageView) -> Grade:
         self._view = view
