@@ -33,6 +33,7 @@ PEER = Path(__file__).parent / "peers" / "swerex_boxes.py"
 PEER_IMAGE, PEER_BASE = "agentgym-bench/swerex", "agentgym/swe"
 PEER_PACKAGES = ("swe-rex==1.4.0", "aiohttp")  # it imports aiohttp and does not ask for it
 ANSWER_S = 600.0
+PAUSE_S = 2.0  # an episode is longer
 MANY_SPEC = SandboxSpec(limits=Limits(cpus=1, memory_mb=256, workspace_mb=64, tmp_mb=64))
 # Its server listens where docker_args say, since it cannot be told so by the deployment.
 DOCKERFILE = f"""
@@ -291,12 +292,27 @@ async def measure(sides: list[Side], rounds: int, commands: int, count: int, pro
         if f"agentgym {kind}" in times["exec"]:
             times["warm checkout"][f"agentgym {kind}"] = await measure_pool(kind, commands)
     for side in sides:
+        if isinstance(side, OurSide):
+            times["reset after a pause"][side.name] = await measure_resets(side, rounds)
+    for side in sides:
         if side.parallel:
             try:
                 times[f"{count} boxes at once"][side.name].append(await side.many(count))
             except Exception as error:
                 problems.append(f"{count} at once, {side.name}: {type(error).__name__} {error}")
     return times
+
+
+async def measure_resets(side: Side, rounds: int) -> list[float]:
+    """Reset one box again and again, with a pause in which the next container is made, as in an episode."""
+    taken = []
+    await side.cold()
+    await side.reset()
+    for _ in range(rounds):
+        await asyncio.sleep(PAUSE_S)
+        taken.append(await side.reset())
+    await side.stop()
+    return taken
 
 
 async def measure_pool(kind: str, commands: int) -> list[float]:
