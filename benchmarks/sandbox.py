@@ -290,7 +290,7 @@ async def measure(sides: list[Side], rounds: int, commands: int, count: int, pro
         await side.stop()
     for kind in ("bwrap", "docker"):
         if f"agentgym {kind}" in times["exec"]:
-            times["warm checkout"][f"agentgym {kind}"] = await measure_pool(kind, commands)
+            times["warm checkout"][f"agentgym {kind}"] = await measure_pool(kind, 4 * rounds)
     for side in sides:
         if isinstance(side, OurSide):
             times["reset after a pause"][side.name] = await measure_resets(side, rounds)
@@ -315,12 +315,12 @@ async def measure_resets(side: Side, rounds: int) -> list[float]:
     return taken
 
 
-async def measure_pool(kind: str, commands: int) -> list[float]:
+async def measure_pool(kind: str, count: int) -> list[float]:
     """Take boxes as an environment would, with a pause in which the pool renews what came back."""
     taken = []
     async with WarmPool(lambda: make_sandbox(kind), size=2) as pool:
-        for _ in range(commands):
-            await asyncio.sleep(0.5 if not taken else 0.2)
+        for _ in range(count):
+            await asyncio.sleep(PAUSE_S)
             started = time.perf_counter()
             async with pool.checkout():
                 taken.append(since(started))
