@@ -2,6 +2,7 @@
 
     python benchmarks/sandbox.py              # about ten minutes
     python benchmarks/sandbox.py --quick      # about two
+    python benchmarks/sandbox.py --only bwrap --rounds 1 --parallel 1
 
 Prints Markdown tables. All sides take turns, so what else the machine does slows all of them. Needs root or a docker
 daemon, bubblewrap, the images agentgym/base and agentgym/swe (docker/build.sh), and PyPI for SWE-ReX, which gets an
@@ -235,11 +236,15 @@ def make_peer_image(python: Path) -> None:
         run_quietly("docker", "build", "--network", "none", "--tag", PEER_IMAGE, folder)
 
 
-async def find_sides(place: Path, problems: list[str]) -> tuple[list[Side], asyncio.subprocess.Process | None]:
+async def find_sides(
+    place: Path, problems: list[str], *, ours: list[str], peers: bool
+) -> tuple[list[Side], asyncio.subprocess.Process | None]:
     sides: list[Side] = []
-    for kind in ("bwrap", "docker"):
+    for kind in ours:
         side: Side = OurSide(kind)
         await keep_if_it_works(side, sides, problems)
+    if not peers:
+        return sides, None
     await keep_if_it_works(DockerRun(), sides, problems)
     try:
         python = await asyncio.to_thread(make_peer_python, place)
@@ -361,7 +366,8 @@ async def end_peer(peer: asyncio.subprocess.Process) -> None:
 async def run(options: argparse.Namespace) -> None:
     rounds, commands, count = (3, 20, 10) if options.quick else (options.rounds, options.commands, options.parallel)
     problems: list[str] = []
-    sides, peer = await find_sides(options.swerex_venv, problems)
+    ours, peers = ([options.only], False) if options.only else (["bwrap", "docker"], True)
+    sides, peer = await find_sides(options.swerex_venv, problems, ours=ours, peers=peers)
     try:
         times = await measure(sides, rounds, commands, count, problems)
     finally:
@@ -384,6 +390,9 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 starts, 20 commands, 10 at once")
+    parser.add_argument(
+        "--only", choices=["bwrap", "docker"], help="this kind of box, beside nothing but a plain spawn"
+    )
     parser.add_argument("--rounds", type=int, default=20, help="starts of each side")
     parser.add_argument("--commands", type=int, default=100, help="commands of each side")
     parser.add_argument("--parallel", type=int, default=50, help="boxes at once")
