@@ -2,6 +2,7 @@
 
     python benchmarks/sandbox.py              # about ten minutes
     python benchmarks/sandbox.py --quick      # about two
+    python benchmarks/sandbox.py --only bwrap --rounds 1 --parallel 1
 
 Prints Markdown tables. All sides take turns, so what else the machine does slows all of them. Needs root or a docker
 daemon, bubblewrap, the images agentgym/base and agentgym/swe (docker/build.sh), and PyPI for SWE-ReX, which gets an
@@ -33,6 +34,7 @@ PEER = Path(__file__).parent / "peers" / "swerex_boxes.py"
 PEER_IMAGE, PEER_BASE = "agentgym-bench/swerex", "agentgym/swe"
 PEER_PACKAGES = ("swe-rex==1.4.0", "aiohttp")  # it imports aiohttp and does not ask for it
 ANSWER_S = 600.0
+PAUSE_S = 2.0  # an episode is longer
 MANY_SPEC = SandboxSpec(limits=Limits(cpus=1, memory_mb=256, workspace_mb=64, tmp_mb=64))
 # Its server listens where docker_args say, since it cannot be told so by the deployment.
 DOCKERFILE = f"""
@@ -234,11 +236,15 @@ def make_peer_image(python: Path) -> None:
         run_quietly("docker", "build", "--network", "none", "--tag", PEER_IMAGE, folder)
 
 
-async def find_sides(place: Path, problems: list[str]) -> tuple[list[Side], asyncio.subprocess.Process | None]:
+async def find_sides(
+    place: Path, problems: list[str], *, ours: list[str], peers: bool
+) -> tuple[list[Side], asyncio.subprocess.Process | None]:
     sides: list[Side] = []
-    for kind in ("bwrap", "docker"):
+    for kind in ours:
         side: Side = OurSide(kind)
         await keep_if_it_works(side, sides, problems)
+    if not peers:
+        return sides, None
     await keep_if_it_works(DockerRun(), sides, problems)
     try:
         python = await asyncio.to_thread(make_peer_python, place)
@@ -289,7 +295,10 @@ async def measure(sides: list[Side], rounds: int, commands: int, count: int, pro
         await side.stop()
     for kind in ("bwrap", "docker"):
         if f"agentgym {kind}" in times["exec"]:
-            times["warm checkout"][f"agentgym {kind}"] = await measure_pool(kind, commands)
+            times["warm checkout"][f"agentgym {kind}"] = await measure_pool(kind, 4 * rounds)
+    for side in sides:
+        if isinstance(side, OurSide):
+            times["reset after a pause"][side.name] = await measure_resets(side, rounds)
     for side in sides:
         if side.parallel:
             try:
@@ -299,12 +308,24 @@ async def measure(sides: list[Side], rounds: int, commands: int, count: int, pro
     return times
 
 
-async def measure_pool(kind: str, commands: int) -> list[float]:
+async def measure_resets(side: Side, rounds: int) -> list[float]:
+    """Reset one box again and again, with a pause in which the next container is made, as in an episode."""
+    taken = []
+    await side.cold()
+    await side.reset()
+    for _ in range(rounds):
+        await asyncio.sleep(PAUSE_S)
+        taken.append(await side.reset())
+    await side.stop()
+    return taken
+
+
+async def measure_pool(kind: str, count: int) -> list[float]:
     """Take boxes as an environment would, with a pause in which the pool renews what came back."""
     taken = []
     async with WarmPool(lambda: make_sandbox(kind), size=2) as pool:
-        for _ in range(commands):
-            await asyncio.sleep(0.5 if not taken else 0.2)
+        for _ in range(count):
+            await asyncio.sleep(PAUSE_S)
             started = time.perf_counter()
             async with pool.checkout():
                 taken.append(since(started))
@@ -345,7 +366,8 @@ async def end_peer(peer: asyncio.subprocess.Process) -> None:
 async def run(options: argparse.Namespace) -> None:
     rounds, commands, count = (3, 20, 10) if options.quick else (options.rounds, options.commands, options.parallel)
     problems: list[str] = []
-    sides, peer = await find_sides(options.swerex_venv, problems)
+    ours, peers = ([options.only], False) if options.only else (["bwrap", "docker"], True)
+    sides, peer = await find_sides(options.swerex_venv, problems, ours=ours, peers=peers)
     try:
         times = await measure(sides, rounds, commands, count, problems)
     finally:
@@ -368,6 +390,9 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 starts, 20 commands, 10 at once")
+    parser.add_argument(
+        "--only", choices=["bwrap", "docker"], help="this kind of box, beside nothing but a plain spawn"
+    )
     parser.add_argument("--rounds", type=int, default=20, help="starts of each side")
     parser.add_argument("--commands", type=int, default=100, help="commands of each side")
     parser.add_argument("--parallel", type=int, default=50, help="boxes at once")

@@ -1,14 +1,15 @@
 """A box of namespaces, a filter of system calls and a control group, made by bubblewrap; no daemon, no image.
 
-Each command runs in a bwrap of its own, so what it leaves in the background ends with it; its files stay. The programs
-are the host's ``/usr``, read-only.
+Each command runs in a bwrap of its own, so what it leaves in the background ends with it; its files stay. That bwrap is
+started ahead, as soon as the command before it has ended. The programs are the host's ``/usr``, read-only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
 import functools
+import logging
 import os
 import platform
 import re
@@ -20,13 +21,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from agentgym.errors import SandboxLostError, SandboxRefusedError, SandboxUnavailableError
+from agentgym.errors import SandboxLostError, SandboxUnavailableError
 from agentgym.sandbox import Command, ExecResult, Probe, Sandbox, SandboxSpec
 from agentgym_sandboxes.bwrap_exec import BoxProcess, KeeperLink
 from agentgym_sandboxes.bwrap_keeper import BLOCK_FD, DEVICES, OPTIONS_FD, ROOT, SECCOMP_FD, SHARES, STATUS_FD, TOOL
 from agentgym_sandboxes.cgroup import Cgroup, Counters, find_controllers, find_stale, make_cgroup
-from agentgym_sandboxes.process import Capture
+from agentgym_sandboxes.process import Capture, Ending
 
+_log = logging.getLogger(__name__)
 AGENT_UID = 10_001
 SHM_MB = 64
 START_S = 10.0
@@ -39,9 +41,9 @@ _OPTIONS = (
     f"--cap-drop ALL --uid {AGENT_UID} --gid {AGENT_UID} "
     f"--json-status-fd {STATUS_FD} --block-fd {BLOCK_FD} --seccomp {SECCOMP_FD} "
     f"--ro-bind {ROOT} / --bind {SHARES['workspace']} /workspace --bind {SHARES['tmp']} /tmp "
-    f"--proc /proc --dev-bind {DEVICES} /dev --remount-ro /dev"
+    f"--proc /proc --dev-bind {DEVICES} /dev --remount-ro /dev "
+    "--setenv PATH /usr/local/bin:/usr/bin:/bin --setenv HOME /tmp --setenv LANG C.UTF-8 --setenv HOSTNAME agentgym"
 ).split()  # network, host name and shared memory are in namespaces of the keeper
-_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "HOSTNAME": "agentgym"}
 _SWITCHES = (
     ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=65536"),
     ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
@@ -73,6 +75,8 @@ class BwrapSandbox(Sandbox):
         self._link: KeeperLink | None = None
         self._bwrap = ""
         self._running: set[BoxProcess] = set()
+        self._next: BoxProcess | None = None
+        self._ending: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def probe(cls) -> Sequence[Probe]:
@@ -132,19 +136,13 @@ class BwrapSandbox(Sandbox):
 
     async def _run(self, command: Command) -> ExecResult:
         assert self._link is not None  # by the contract, only a started box is used
-        options = [*_OPTIONS, "--chdir", command.cwd]
-        for key, value in {**_ENV, **command.env}.items():
-            options += ["--setenv", key, value]
-        argv = [self._bwrap, "--args", str(OPTIONS_FD), "--", *command.argv]
         before = self._count()
-        capture = Capture(command.output_bytes or self.spec.limits.output_bytes, command.stdin)
-        process = BoxProcess(self._link, options, argv, capture, self._prepare)
-        self._running.add(process)
-        try:
-            async with process:
-                ending = await process.wait(command.timeout_s)
-        finally:
-            self._running.discard(process)
+        ahead = self._take_next()
+        process = ahead or self._make_process()
+        ending = await self._follow(process, command)
+        if ahead and not ahead.begun and not ahead.abandoned and ending == "exited":  # it had been killed before
+            process = self._make_process()
+            ending = await self._follow(process, command)
         if process.abandoned:
             raise SandboxLostError("bwrap sandbox: it was reset or closed while a command ran")
         stdout, stderr = process.output
@@ -154,6 +152,9 @@ class BwrapSandbox(Sandbox):
             exit_code = self._explain(process, before, after)
         elif ending == "timed_out" and not process.born and process.duration_s > START_S:
             raise self._mark_lost("a command did not begin")
+        if self._next is None:
+            with contextlib.suppress(SandboxLostError):  # the next command will meet it
+                self._next = self._make_process()
         return ExecResult(
             exit_code,
             stdout,
@@ -164,13 +165,56 @@ class BwrapSandbox(Sandbox):
             duration_s=process.duration_s,
         )
 
+    def _make_process(self) -> BoxProcess:
+        """Start all of a command but the command."""
+        assert self._link is not None
+        capture = Capture(self.spec.limits.output_bytes, None)
+        argv = [self._bwrap, "--args", str(OPTIONS_FD), "--"]
+        return BoxProcess(self._link, _OPTIONS, argv, capture, self._prepare)
+
+    def _take_next(self) -> BoxProcess | None:
+        """Return the process that was made ahead, if there is one and it was not ended."""
+        if self._next is not None and self._next.ended:
+            self._drop_next()
+        process, self._next = self._next, None
+        return process
+
+    async def _follow(self, process: BoxProcess, command: Command) -> Ending:
+        self._running.add(process)
+        try:
+            async with process:
+                process.begin(
+                    _make_words(command), command.stdin, command.output_bytes or self.spec.limits.output_bytes
+                )
+                return await process.wait(command.timeout_s)
+        finally:
+            self._running.discard(process)
+
+    def _drop_next(self) -> None:
+        """End the process that was made ahead, in the background."""
+        if self._next is not None:
+            task = asyncio.ensure_future(self._next.end())
+            self._ending.add(task)
+            task.add_done_callback(self._note_dropped)
+            self._next = None
+
+    def _note_dropped(self, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            _log.warning("%s", error)
+
     async def _reset(self) -> None:
         assert self._link is not None
+        self._drop_next()
         await self._end_commands()
         await self._link.reset()
+        self._next = self._make_process()
 
     async def _close(self) -> None:
+        self._drop_next()
         await self._end_commands()
+        while self._ending:
+            await asyncio.wait(self._ending)
         if self._link is not None:
             await self._link.end()
         if self._cgroup is not None:
@@ -208,16 +252,20 @@ class BwrapSandbox(Sandbox):
         assert self._link is not None
         if not self._link.alive:
             raise self._mark_lost("its keeper is gone; the lease is over, or the host ended it")
-        if process.error is not None and process.error[0] == errno.E2BIG:
-            raise SandboxRefusedError("the arguments and the environment are longer than the system takes")
         if after.oom_kills > before.oom_kills:
             return 137
         said = process.output[1].decode(errors="replace")
-        if "bwrap: execvp " in said or "bwrap: Can't chdir " in said:
-            return 127 if "execvp" in said and "No such file" in said else 126
         if after.refused_forks > before.refused_forks:  # another command of this box uses up its processes
             return 126
         raise self._mark_lost(said.strip() or (process.error[1] if process.error else "bwrap ended without a word"))
+
+
+def _make_words(command: Command) -> list[str]:
+    argv = list(command.argv)
+    if "=" in argv[0] and command.env:  # env would take it for one more variable
+        argv = ["/bin/bash", "-c", 'exec -- "$@"', "agentgym", *argv]
+    env = [f"{key}={value}" for key, value in command.env.items()]
+    return [command.cwd, *(["/usr/bin/env", "--", *env] if env else []), *argv]
 
 
 @functools.cache

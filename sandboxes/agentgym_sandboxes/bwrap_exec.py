@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
 import sys
+import termios
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from agentgym.errors import SandboxLostError, SandboxUnavailableError
-from agentgym_sandboxes.bwrap_keeper import KEEPER_SCRIPT
+from agentgym_sandboxes.bwrap_keeper import GO_FD, KEEPER_SCRIPT, WORDS_FD
 from agentgym_sandboxes.process import KILL_GRACE_S, Capture, Ending, HostCommand, HostProcess, outlast
 from agentgym_sandboxes.seccomp import make_filter
 
+LAUNCHER = (
+    *("/bin/bash", "--norc", "-c"),
+    f"""
+    read -rd '' -u {GO_FD} || exit
+    mapfile -d '' -t words <&{WORDS_FD}
+    exec {GO_FD}<&- {WORDS_FD}<&-
+    [ "${{words[0]}}" = pipe ] || exec </dev/null
+    cd -P -- "${{words[1]}}" || exit 126
+    export -n PWD OLDPWD
+    exec -- "${{words[@]:2}}"
+    """,
+    "agentgym",
+)
+"""What becomes a command, once it is told which: in a file in memory, as soon as there is a byte in a pipe."""
 ANSWER_S = 20.0
 """A keeper answers within milliseconds; later than this, the host is beyond use."""
 
@@ -116,15 +132,25 @@ class KeeperLink:
 class BoxProcess:
     """One command in a box; leaving ``async with`` ends its whole tree.
 
+    It can be made before the command is known, since namespaces and mounts take longer than most commands: what bwrap
+    starts is :data:`LAUNCHER`, which waits until :meth:`begin` says what to become.
+
     bwrap says on a pipe of its own, which the command does not have, the id of the box's first process and later the
-    exit status. Until we have a handle on that first process, and have set its limits, the command does not begin.
+    exit status. Until we have a handle on that first process, and have set its limits, the launcher does not begin.
 
     Args:
         link: The box's keeper.
         options: Options of bwrap.
-        argv: The command, with the path of bwrap and what stands before the command.
-        capture: The streams; closed at the end.
-        on_birth: Called with the id of the first process before the command begins.
+        argv: The path of bwrap and what stands before the launcher.
+        capture: The streams, with what is for stdin left open; closed at the end.
+        on_birth: Called with the id of the first process before the launcher begins.
+
+    Attributes:
+        exit_code: As bwrap says, once it has ended.
+        error: Why it could not be started.
+        born: Its first process is known.
+        begun: Once ended, whether the launcher had heard what to become.
+        abandoned: For whoever ends it while somebody waits for it.
     """
 
     def __init__(
@@ -139,6 +165,7 @@ class BoxProcess:
         self.exit_code: int | None = None
         self.error: tuple[int, str] | None = None
         self.born = False
+        self.begun = False
         self.abandoned = False
         self._capture, self._on_birth = capture, on_birth
         self._known: asyncio.Future[None] = self._loop.create_future()  # the first process is known, or never will be
@@ -150,8 +177,11 @@ class BoxProcess:
             try:
                 self._status, status = self._pipe(ours, stack)
                 block, self._release = self._pipe(stack, ours)
-                given = _share(stack, _join(options) + b"\0"), _share(stack, make_filter()), _share(stack, _join(argv))
-                link.send(b"run", [*capture.child_fds, status, block, *given])
+                go, self._go = self._pipe(stack, ours)
+                self._words = _share(ours, b"")
+                given = [_share(stack, _join(options) + b"\0"), _share(stack, make_filter()), go, self._words]
+                started = _share(stack, _join([*argv, *LAUNCHER]))
+                link.send(b"run", [*capture.child_fds, status, block, *given, started])
             except OSError as error:
                 capture.close()
                 raise SandboxLostError(f"no file descriptors for a command: {error}") from error
@@ -162,6 +192,28 @@ class BoxProcess:
         capture.hand_over()
         os.set_blocking(self._status, False)
         self._loop.add_reader(self._status, self._read_status)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it runs any more."""
+        return self._monitor_ended.done()
+
+    def begin(self, words: Sequence[str], stdin: bytes, output_bytes: int) -> None:
+        """Let the command begin; called once.
+
+        Args:
+            words: Its directory, its program and the arguments.
+            stdin: What it can read.
+            output_bytes: Most bytes kept of stdout, and of stderr.
+        """
+        self._capture.begin(output_bytes, stdin)
+        data = memoryview(_join(["pipe" if stdin else "null", *words]) + b"\0")
+        at = 0
+        while at < len(data):  # without moving the offset, which the launcher has in common with us
+            at += os.pwrite(self._words, data[at:], at)
+        with contextlib.suppress(BrokenPipeError):  # it has been killed
+            os.write(self._go, b"\0")
+            self.begun = True
 
     @property
     def output(self) -> tuple[bytes, bytes]:
@@ -189,6 +241,14 @@ class BoxProcess:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.end()
+
+    async def end(self) -> None:
+        """End its whole tree; must be called, once, where ``async with`` is not used.
+
+        Raises:
+            SandboxLostError: It hangs in the kernel.
+        """
         # Not before bwrap has said who its first process is: it would go on without us.
         cancelled: asyncio.CancelledError | None = None
         ended = True
@@ -202,7 +262,9 @@ class BoxProcess:
         finally:
             self._loop.remove_reader(self._status)
             self._drop_pidfd()
-            for fd in (self._status, self._release):
+            unread = fcntl.ioctl(self._go, termios.FIONREAD, bytes(4))
+            self.begun = self.begun and not any(unread)
+            for fd in (self._status, self._release, self._go, self._words):
                 os.close(fd)
             self._capture.close()
         if cancelled is not None:

@@ -10,7 +10,7 @@ It is root only in a user namespace of its own. There it may mount, and outside 
 help (``map``) one that owns nothing, else the user who started it.
 
 Requests come as one packet each, with file descriptors: ``run`` (stdin, stdout, stderr, status, block, options, filter,
-command) and ``reset`` (status). Answers go to the status descriptor; what bwrap writes there follows.
+go, words, command) and ``reset`` (status). Answers go to the status descriptor; what bwrap writes there follows.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import struct
 import sys
 
 KEEPER_SCRIPT = __file__
-STATUS_FD, BLOCK_FD, OPTIONS_FD, SECCOMP_FD = 3, 4, 5, 6
-"""Numbers that bwrap and its options find their descriptors at."""
+STATUS_FD, BLOCK_FD, OPTIONS_FD, SECCOMP_FD, GO_FD, WORDS_FD = 3, 4, 5, 6, 7, 8
+"""Numbers that bwrap, its options and what it starts find their descriptors at."""
 ROOT, DEVICES, TOOL = "/root", "/devices", "/tool"
 """What the box sees as ``/`` and ``/dev``, and a bwrap that its user could not reach, as the keeper sees them."""
 SHARES = {"workspace": "/workspace", "tmp": "/share", "shm": f"{DEVICES}/shm"}
@@ -242,7 +242,7 @@ def main() -> None:
     given = dict(word.split("=", 1) for word in sys.argv[1:])
     channel = socket.socket(fileno=int(given["channel_fd"]))
     channel.set_inheritable(False)
-    while os.open(os.devnull, os.O_RDONLY) < SECCOMP_FD:
+    while os.open(os.devnull, os.O_RDONLY) < WORDS_FD:
         continue  # so that no descriptor that we get has a number that a command is to have
     try:
         for path in filter(None, given["member_files"].split("\n")):

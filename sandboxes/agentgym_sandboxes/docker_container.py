@@ -13,6 +13,7 @@ from agentgym.sandbox import WORKSPACE, Limits
 from agentgym_sandboxes.cgroup import find_field
 from agentgym_sandboxes.docker_engine import DockerError
 from agentgym_sandboxes.docker_exec import Calls, Program, run_program
+from agentgym_sandboxes.docker_server import CommandServer
 
 # Three users: neither can signal, trace or write to what belongs to another, since none has any capability.
 HOLDER = "10000:10000"  # keeps the container alive
@@ -24,11 +25,12 @@ _SWEEPS = 3
 _REMOVE_S = 60.0
 _PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
-# Runs as the user whose processes it ends: kill(-1) reaches all that it may signal, but not itself. A program
-# of exec has no parent in the container (parent 0): by its start, what earlier commands left running is told apart.
-# Prints how many those were, and ends with 0 only when no process of the user is left.
+# Runs as the user whose processes it ends: kill(-1) reaches all that it may signal, but not itself. The last command is
+# the child of the command server or, started by the daemon, has no parent in the container (parent 0): by its start,
+# what earlier commands left running is told apart. Prints how many those were, and ends with 0 only when no process of
+# the user is left.
 SWEEP = r"""
-user=$1 main= starts=()
+user=$1 server=$2 main= born=()
 look() {
   left=0
   for entry in /proc/[0-9]*; do
@@ -40,15 +42,16 @@ look() {
       *$'\nUid:\t'"$user"$'\t'*)
         left=$((left + 1))
         set -- ${stat##*) }
-        if [ "$2" = 0 ]; then main=${20}; else starts+=("${20}"); fi ;;
+        born_at=$((${20} * 10000000 + pid))  # its start is in ticks of 10 ms; in one tick, numbers rise
+        if [ "$2" = "$server" ]; then main=$born_at; elif [ "$pid" != "$server" ]; then born+=("$born_at"); fi ;;
     esac
     status= stat=
   done
 }
 look
 older=0
-for start in "${starts[@]}"; do
-  if [ -z "$main" ] || [ "$start" -lt "$main" ]; then older=$((older + 1)); fi
+for born_at in "${born[@]}"; do
+  if [ -z "$main" ] || [ "$born_at" -lt "$main" ]; then older=$((older + 1)); fi
 done
 echo "$older"
 SECONDS=0
@@ -71,12 +74,14 @@ class Container:
         image_id: Id of its image, a digest of its contents.
         oom_counter: File of this host with the count of its processes that the kernel ended for want of memory, or
             ``None`` if the daemon is elsewhere.
+        server: What starts the agent's commands in it.
     """
 
     name: str
     id: str
     image_id: str
     oom_counter: Path | None
+    server: CommandServer
 
 
 def make_name() -> str:
@@ -131,7 +136,7 @@ def make_settings(api: Any, image_id: str, limits: Limits, lease_s: float, runti
 
 
 async def start_container(call: Calls, name: str, settings: dict[str, Any], labels: dict[str, str]) -> Container:
-    """Create and start a container.
+    """Create and start a container, and the server of its commands; whoever removes it closes that.
 
     Raises:
         DockerError: It failed; a container of that name may be left.
@@ -139,7 +144,9 @@ async def start_container(call: Calls, name: str, settings: dict[str, Any], labe
     container_id = (await call("create_container", name=name, labels=labels, **settings))["Id"]
     await call("start", container_id)
     pid = (await call("inspect_container", container_id))["State"]["Pid"]
-    return Container(name, container_id, settings["image"], _find_oom_counter(container_id, pid))
+    server = CommandServer(call, container_id, AGENT)
+    await server.start()
+    return Container(name, container_id, settings["image"], _find_oom_counter(container_id, pid), server)
 
 
 async def remove_container(call: Calls, name: str) -> None:
@@ -168,7 +175,7 @@ async def remove_container(call: Calls, name: str) -> None:
 
 
 async def sweep(call: Calls, container: Container, user: str) -> bool:
-    """End every process of a user; say whether some of them were left by earlier commands.
+    """End every process of a user, command server included; say whether some of them were left by earlier commands.
 
     Raises:
         DockerError: The container is gone, or not all of them can be ended.
@@ -186,7 +193,8 @@ async def sweep(call: Calls, container: Container, user: str) -> bool:
 
 async def _sweep_from_inside(call: Calls, container: Container, user: str) -> bool | None:
     """Return what :func:`sweep` does, or ``None`` if it did not succeed."""
-    argv = ["/bin/bash", "-c", SWEEP, "sweep", user.partition(":")[0]]
+    server_pid = container.server.pid if user == AGENT else 0
+    argv = ["/bin/bash", "-c", SWEEP, "sweep", user.partition(":")[0], str(server_pid)]
     program = Program(argv, user, _PATH, b"", time.monotonic() + _SWEEP_S, 1 << 16)
     ending = await run_program(call, container.id, program)
     return ending.stdout.strip() != b"0" if ending.exit_code == 0 else None

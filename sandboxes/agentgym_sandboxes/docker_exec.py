@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Program:
         stdin: What it can read.
         deadline: When it must have ended, on the monotonic clock.
         output_bytes: Cap of stdout and of stderr.
+        cwd: Its directory.
     """
 
     argv: Sequence[str]
@@ -37,13 +39,15 @@ class Program:
     stdin: bytes
     deadline: float
     output_bytes: int
+    cwd: str = "/"
 
 
 @dataclass(frozen=True)
 class Ending:
     """How it ended; without an exit code, it may still be running.
 
-    ``started`` is false if the container could not take one more process: then ``stdout`` is the daemon's complaint.
+    ``started`` is false if the container could not take one more process: then ``stdout`` says why. ``orphaned`` is
+    true if what had started it was killed, so that it may still be running, too.
     """
 
     exit_code: int | None
@@ -52,22 +56,24 @@ class Ending:
     truncated: bool = False
     timed_out: bool = False
     started: bool = True
+    orphaned: bool = False
 
 
-class Demultiplexer:
-    """Splits the daemon's frames, 8 bytes of header and a payload, into stdout and stderr, each up to a cap.
+class Frames(ABC):
+    """Splits a connection into frames, 8 bytes of header and a payload, and keeps none of it.
 
     The format is that of ``POST /containers/{id}/attach`` in Docker's Engine API.
     """
 
-    def __init__(self, cap_bytes: int) -> None:
-        self.streams = {1: bytearray(), 2: bytearray()}
-        self.truncated = False
-        self._cap = cap_bytes
+    def __init__(self) -> None:
         self._header = bytearray()
-        self._left = 0
+        self._kind = self._left = 0
 
-    def feed(self, data: bytes) -> None:
+    @abstractmethod
+    def take(self, kind: int, payload: memoryview) -> None:
+        """Take some of the payload of a frame."""
+
+    def feed(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the connection, wherever they were cut."""
         view = memoryview(data)
         while view:
@@ -81,10 +87,24 @@ class Demultiplexer:
                 continue
             payload, view = view[: self._left], view[self._left :]
             self._left -= len(payload)
-            kept = self.streams[2 if self._kind == 2 else 1]
-            room = self._cap - len(kept)
-            self.truncated = self.truncated or len(payload) > room
-            kept += payload[:room]
+            self.take(self._kind, payload)
+
+
+class Demultiplexer(Frames):
+    """Keeps the frames of stdout and stderr, each up to a cap."""
+
+    def __init__(self, cap_bytes: int) -> None:
+        super().__init__()
+        self.streams = {1: bytearray(), 2: bytearray()}
+        self.truncated = False
+        self._cap = cap_bytes
+
+    def take(self, kind: int, payload: memoryview) -> None:
+        """See :meth:`Frames.take`."""
+        kept = self.streams[2 if kind == 2 else 1]
+        room = self._cap - len(kept)
+        self.truncated = self.truncated or len(payload) > room
+        kept += payload[:room]
 
 
 class Stream:

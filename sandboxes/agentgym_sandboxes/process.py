@@ -52,11 +52,15 @@ class HostCommand:
 class Capture:
     """The three streams of a process: its stdin is fed, its stdout and stderr are read up to a cap, all at once.
 
+    Args:
+        output_bytes: Most bytes kept of stdout, and of stderr.
+        stdin: What the process can read; ``None`` if that is said later, to :meth:`begin`.
+
     Attributes:
         child_fds: What the process gets as its stdin, stdout and stderr; closed by :meth:`hand_over`.
     """
 
-    def __init__(self, output_bytes: int, stdin: bytes) -> None:
+    def __init__(self, output_bytes: int, stdin: bytes | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
         self._started = time.monotonic()
@@ -64,7 +68,8 @@ class Capture:
         try:
             fds += os.pipe2(os.O_CLOEXEC)
             fds += os.pipe2(os.O_CLOEXEC)
-            fds += os.pipe2(os.O_CLOEXEC) if stdin else [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
+            has_pipe = stdin is None or stdin != b""
+            fds += os.pipe2(os.O_CLOEXEC) if has_pipe else [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
         except OSError as error:
             for fd in fds:
                 os.close(fd)
@@ -73,7 +78,17 @@ class Capture:
         self._drains = [
             _Drain(self._loop, fd, output_bytes, lambda: self.settle("truncated")) for fd in (fds[0], fds[2])
         ]
-        self._feed = _Feed(self._loop, fds[5], stdin) if stdin else None
+        self._feed = _Feed(self._loop, fds[5]) if has_pipe else None
+        if self._feed is not None and stdin is not None:
+            self._feed.begin(stdin)
+
+    def begin(self, output_bytes: int, stdin: bytes) -> None:
+        """Say what was left open when it was made; time counts from now."""
+        self._started = time.monotonic()
+        for drain in self._drains:
+            drain.cap = output_bytes
+        if self._feed is not None:
+            self._feed.begin(stdin)
 
     @property
     def duration_s(self) -> float:
@@ -253,19 +268,20 @@ class _Drain:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, cap_bytes: int, on_excess: Callable[[], None]) -> None:
         self.kept = bytearray()
-        self._loop, self._fd, self._cap, self._on_excess = loop, fd, cap_bytes, on_excess
+        self.cap = cap_bytes
+        self._loop, self._fd, self._on_excess = loop, fd, on_excess
         os.set_blocking(fd, False)
         loop.add_reader(fd, self._read)
 
     def _read(self) -> bool:
         """Read once; return whether there may be more."""
         try:
-            data = os.read(self._fd, min(CHUNK_BYTES, self._cap + 1 - len(self.kept)))
+            data = os.read(self._fd, min(CHUNK_BYTES, self.cap + 1 - len(self.kept)))
         except BlockingIOError:
             return False
         self.kept += data
-        if len(self.kept) > self._cap:
-            del self.kept[self._cap :]
+        if len(self.kept) > self.cap:
+            del self.kept[self.cap :]
             self._on_excess()
         elif data:
             return True
@@ -288,10 +304,17 @@ class _Drain:
 class _Feed:
     """Writes to a pipe as it takes it; a reader that closes its end is no error."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, data: bytes) -> None:
-        self._loop, self._fd, self._rest = loop, fd, memoryview(data)
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
+        self._loop, self._fd, self._rest = loop, fd, memoryview(b"")
         os.set_blocking(fd, False)
-        loop.add_writer(fd, self._write)
+
+    def begin(self, data: bytes) -> None:
+        """Write this, then close the pipe."""
+        self._rest = memoryview(data)
+        if data:
+            self._loop.add_writer(self._fd, self._write)
+        else:
+            self.close()
 
     def _write(self) -> None:
         try:

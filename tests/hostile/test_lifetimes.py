@@ -121,7 +121,8 @@ async def test_row_30_parent_killed(kind: type[Sandbox]) -> None:
     async with kind(SMALL) as neighbour:
         parent = await asyncio.to_thread(Parent, kind.name, 12.0)
         try:
-            assert len(parent.processes()) >= 2
+            # In a bubblewrap box, what the first command left in the background has ended with it.
+            assert len(parent.processes()) >= (1 if kind.name == "bwrap" else 2)
         finally:
             parent.kill()
         await _until(lambda: parent.processes() == [] and _containers_of(api, parent.owner) == [], 30)

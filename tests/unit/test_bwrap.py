@@ -11,7 +11,7 @@ import shutil
 import socket
 import struct
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -138,6 +138,7 @@ async def test_a_thousand_commands_leave_no_trace() -> None:
                 return await box.exec(["/bin/echo", str(number)], timeout_s=60)
 
         await asyncio.gather(*map(say, range(20)))
+        await without_next(box)
         assert box._link is not None
         keeper = Path(f"/proc/{box._link._process.pid}")
         gc.collect()
@@ -150,6 +151,7 @@ async def test_a_thousand_commands_leave_no_trace() -> None:
         results = await asyncio.gather(*map(say, range(1000)))
         assert [result.stdout for result in results] == [b"%d\n" % number for number in range(1000)]
         del results
+        await without_next(box)
         gc.collect()
         after = (
             *count_ours(),
@@ -167,10 +169,22 @@ def _memory_kb(process: Path) -> int:
     return int(found[1])
 
 
+async def without_next(box: BwrapSandbox) -> None:
+    """End what is made ahead for the next command: it has descriptors, and more of them once it waits for a command."""
+    box._drop_next()
+    while box._ending:
+        await asyncio.wait(box._ending)
+
+
+@pytest.mark.parametrize("ahead", [True, False], ids=["made ahead", "made anew"])
 @pytest.mark.parametrize("line", ["cat", "yes", "setsid sleep 60 & sleep 60", "exit 3"])
-async def test_cancelled_at_every_await(box: BwrapSandbox, line: str) -> None:
+async def test_cancelled_at_every_await(box: BwrapSandbox, line: str, ahead: bool) -> None:
+    await without_next(box)
     before = count_ours()
     for step in range(40):
+        if ahead:
+            box._next = box._make_process()
+            await asyncio.sleep(0.05)
         task = asyncio.create_task(box.exec(line, timeout_s=20, stdin=bytes(200_000) if line == "cat" else b""))
         for _ in range(step):
             await asyncio.sleep(0 if step < 10 else 0.001)
@@ -179,6 +193,7 @@ async def test_cancelled_at_every_await(box: BwrapSandbox, line: str) -> None:
         task.cancel()  # while it cleans up
         result = (await asyncio.gather(task, return_exceptions=True))[0]
         assert isinstance(result, asyncio.CancelledError | ExecResult), result
+        await without_next(box)
         assert count_ours() == before, f"after {step} steps"
         assert not box._running
     result = await box.exec("ls -d /proc/[0-9]* | wc -l", timeout_s=20)
@@ -304,3 +319,49 @@ def _number(name: str) -> int:
     number = {**seccomp._REFUSED, **seccomp._UNKNOWN}[name][column]
     assert number is not None
     return number
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not within 10 s")
+
+
+async def test_what_was_made_ahead_may_be_gone(box: BwrapSandbox) -> None:
+    """As when the kernel takes it for want of memory: the next command has one made anew."""
+    for _ in range(3):
+        assert box._next is not None
+        made = box._next
+        await until(lambda made=made: made.born)
+        made.kill()
+        await until(lambda made=made: made.ended)
+        assert (await box.exec("echo again", timeout_s=20)).stdout == b"again\n"
+
+
+async def test_what_was_made_ahead_dies_as_a_command_begins(box: BwrapSandbox) -> None:
+    assert box._next is not None
+    made = box._next
+    await until(lambda: made.born)
+    made.kill()
+    assert not made.ended
+    assert (await box.exec("echo again", timeout_s=20)).stdout == b"again\n"
+
+
+async def test_a_command_sees_nothing_of_its_start_ahead(box: BwrapSandbox) -> None:
+    # But for the level of shells, since one has started it.
+    look = [
+        "/usr/bin/python3",
+        "-c",
+        "import os; print(sorted(os.environ), sorted(map(int, os.listdir('/proc/self/fd'))))",
+    ]
+    result = await box.exec(look, timeout_s=20)
+    assert result.stdout == b"['HOME', 'HOSTNAME', 'LANG', 'PATH', 'SHLVL'] [0, 1, 2, 3]\n"
+    result = await box.exec(look, timeout_s=20, env={"-u": "PATH", "a b": "c=d\n", "HOME": "/"})
+    assert result.stdout == b"['-u', 'HOME', 'HOSTNAME', 'LANG', 'PATH', 'SHLVL', 'a b'] [0, 1, 2, 3]\n"
+    await box.exec("cp /bin/echo a=b", timeout_s=20)
+    result = await box.exec(["./a=b", "", "*", "x\n"], timeout_s=20, env={"X": "y"})
+    assert result.stdout == b" * x\n\n"
+    result = await box.exec(["readlink", "/proc/self/fd/0"], timeout_s=20)
+    assert result.stdout == b"/dev/null\n"
