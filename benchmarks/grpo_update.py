@@ -34,18 +34,20 @@ from agentgym.chat import ChatRenderer
 from agentgym.machine import machine_size, usable_cores
 from agentgym.registry import make_policy
 from agentgym.rollout import Episode
-from agentgym.train.config import Recipe, parse_recipe
+from agentgym.train.config import Recipe, load_recipe, parse_recipe
 from agentgym.train.curriculum import open_task_stream
-from agentgym.train.engine import EngineConfig, VllmEngine
+from agentgym.train.engine import EngineConfig
 from agentgym.train.grpo import Grpo
 from agentgym.train.learner import Learner, learner_config
 from agentgym.train.models import build_tiny, load_tokenizer, resolve_model
+from agentgym.train.replicas import EngineReplicas
 from agentgym.train.sync import push_weights
 from agentgym.train.warmstart import world_options
 from agentgym.trajectory import Trajectory
 
 ENV_ID = "benchmark/OneTurn-v0"
 TRL_PYTHON = "TRL_PYTHON"
+DEMO = Path(__file__).parents[1] / "recipes" / "household-tiny.toml"
 HOW_TO = f"""TRL lives in an environment of its own. Make one and run this again:
     python3 -m venv trl && trl/bin/pip install torch==2.13.0 trl==1.16.0
     python benchmarks/grpo_update.py --trl-python trl/bin/python   (or set ${TRL_PYTHON})"""
@@ -60,6 +62,7 @@ class Size:
     answer_tokens: int = 48
     learning_rate: float = 1e-6
     dtype: str = "float32"
+    engines: int = 1
 
     @property
     def sampled_tokens(self) -> int:
@@ -69,7 +72,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Update:
-    """What one update took: seconds, those of them that went into sampling, and seconds of processor time."""
+    """What one update took: seconds, those of them in sampling, and seconds of this process's processor time."""
 
     whole_s: float
     sample_s: float
@@ -126,15 +129,14 @@ class OurSide:
     def __init__(self, model: Path, recipe: Recipe, stack: contextlib.ExitStack) -> None:
         sampling = recipe.sampling
         learner = Learner(model, learner_config(recipe, recipe.grpo))
-        engine = VllmEngine(
-            EngineConfig(
-                str(model),
-                dtype=sampling.dtype,
-                max_model_len=sampling.context,
-                max_num_seqs=sampling.concurrency,
-                kv_cache_bytes=sampling.kv_cache_mb << 20,
-            )
+        config = EngineConfig(
+            str(model),
+            dtype=sampling.dtype,
+            max_model_len=sampling.context,
+            max_num_seqs=sampling.concurrency,
+            kv_cache_bytes=sampling.kv_cache_mb << 20,
         )
+        engine = EngineReplicas(config, sampling.engines)
         stack.callback(engine.close)
         push_weights(engine, learner.model)
         runner = stack.enter_context(asyncio.Runner())
@@ -211,7 +213,11 @@ def make_recipe(size: Size, system_prompt: str) -> Recipe:
                 "group_size": size.group_size,
                 "learning_rate": size.learning_rate,
             },
-            "sampling": {"max_tokens": size.answer_tokens, "concurrency": size.tasks * size.group_size},
+            "sampling": {
+                "max_tokens": size.answer_tokens,
+                "concurrency": size.tasks * size.group_size,
+                "engines": size.engines,
+            },
             "eval": {"split": "train", "episodes": 0},
         }
     )
@@ -220,8 +226,13 @@ def make_recipe(size: Size, system_prompt: str) -> Recipe:
 @contextlib.contextmanager
 def model_dir(name: str, texts: Sequence[str]) -> Iterator[Path]:
     """Give the directory of ``smollm2``, of ``tiny`` with the demo's size, or of any other model."""
+    if name != "tiny":
+        yield resolve_model(name)
+        return
+    shape = load_recipe(DEMO).model.tiny
     with tempfile.TemporaryDirectory() as folder:
-        yield build_tiny(texts, Path(folder) / "tiny", hidden=128) if name == "tiny" else resolve_model(name)
+        target = Path(folder) / "tiny"
+        yield build_tiny(texts, target, hidden=shape.hidden, layers=shape.layers, kv_heads=shape.kv_heads)
 
 
 def compare(name: str, size: Size, arguments: argparse.Namespace) -> list[str]:
@@ -278,6 +289,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["smollm2", "tiny"])
     parser.add_argument("--updates", type=int, default=6, help="measured updates of each side, after one to warm up")
     parser.add_argument("--tasks", type=int, default=4, help="prompts of an update; their groups have 8 answers")
+    parser.add_argument("--engines", type=int, default=1, help="our replicas of vLLM, as sampling.engines of a recipe")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="bfloat16: autocast")
     parser.add_argument("--trl-micro-batch", type=int, help="sequences of one of TRL's forward passes")
     parser.add_argument("--trl-options", type=json.loads, default={}, help="more fields of GRPOConfig, as JSON")
@@ -287,7 +299,7 @@ def main() -> None:
         return
     gymnasium.register(ENV_ID, entry_point=OneTurn, disable_env_checker=True, order_enforce=False)
     torch.set_num_threads(usable_cores())
-    size = Size(tasks=arguments.tasks, dtype=arguments.dtype)
+    size = Size(tasks=arguments.tasks, dtype=arguments.dtype, engines=arguments.engines)
     rows = [line for name in arguments.models for line in compare(name, size, arguments)]
     print("| model | side | s per update | CPU s | sampled tokens/s | trained tokens/s | time / TRL's | CPU / TRL's |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")
