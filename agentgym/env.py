@@ -15,6 +15,7 @@ from agentgym.actions import ActionFormat, Move, make_action_format
 from agentgym.errors import ActionParseError, InvalidRewardError, ResetNeededError, UnknownNameError, UsageError
 from agentgym.spaces import UnicodeText
 from agentgym.task import Task, TaskSet, Validation
+from agentgym.trajectory import Mark
 
 Observation = str | dict[str, Any]
 
@@ -38,7 +39,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Transition:
-    """What one move led to: the fields of :class:`Opening`, and five more.
+    """What one move led to: the fields of :class:`Opening`, and six more.
 
     Attributes:
         reward_terms: Named parts of the reward; the scalar reward is their sum.
@@ -46,6 +47,7 @@ class Transition:
         success: Whether it ended well; read only when the episode is over.
         executable: The move acted on the world.
         measures: Named figures of the move that nothing is paid for; reward methods may read them.
+        mark: Where the move acted on the picture before it, for who watches.
     """
 
     observation: Observation
@@ -57,6 +59,7 @@ class Transition:
     admissible_actions: Sequence[str] | None = None
     privileged: Mapping[str, Any] = field(default_factory=dict)
     measures: Mapping[str, float] = field(default_factory=dict)
+    mark: Mark | None = None
 
 
 class AgentEnv(gymnasium.Env[Observation, str]):
@@ -65,8 +68,8 @@ class AgentEnv(gymnasium.Env[Observation, str]):
     ``reset`` and ``step`` hold the contract, so that no pack can break it: seeds, task selection, action
     formats, turn limits, the keys of ``info``. Every ``info`` has ``task``, ``reward_terms``,
     ``invalid_action``, ``executable``, ``state_key``, ``privileged``, ``admissible_actions`` where the engine knows
-    them; ``reset`` adds ``tools`` and ``system_prompt``, a step adds ``measures`` where there are any, the last step
-    adds ``success``.
+    them; ``reset`` adds ``tools`` and ``system_prompt``, a step adds ``measures`` and ``mark`` where there are any, the
+    last step adds ``success``.
 
     Args:
         split: Split that ``reset`` draws tasks from unless its options say otherwise.
@@ -272,6 +275,8 @@ class AgentEnv(gymnasium.Env[Observation, str]):
         }
         if isinstance(seen, Transition) and seen.measures:
             info["measures"] = dict(seen.measures)
+        if isinstance(seen, Transition) and seen.mark is not None:
+            info["mark"] = {"kind": seen.mark.kind, "place": list(seen.mark.place)}
         if seen.admissible_actions is not None:
             info["admissible_actions"] = list(seen.admissible_actions)
         return info

@@ -111,14 +111,16 @@ def play_experts(episodes: int) -> None:
     from agentgym_web.miniwob.miniwob_env import MiniWoBEnv
 
     good = 0
-    print("| task | mean return | turns | episodes |\n|---|---:|---:|---:|")
+    print("| task | mean return | turns | episodes | not won |\n|---|---:|---:|---:|---|")
     for name in sorted(EXPERTS):
         env = MiniWoBEnv(task=name)
-        results = [task.validate() for task in env.task_set("train")[:episodes]]
+        tasks = env.task_set("train")[:episodes]
+        results = [task.validate() for task in tasks]
         mean = statistics.mean(result.episode_return for result in results)
         turns = statistics.mean(result.turns for result in results)
         good += mean >= 0.95
-        print(f"| {name} | {mean:.3f} | {turns:.1f} | {episodes} |", flush=True)
+        lost = ", ".join(task.id.rpartition("/")[2] for task, r in zip(tasks, results, strict=True) if not r.solved)
+        print(f"| {name} | {mean:.3f} | {turns:.1f} | {episodes} | {lost} |", flush=True)
         env.close()
     print(f"\n{good} of {len(EXPERTS)} tasks with a mean return of 0.95 or more.")
 
