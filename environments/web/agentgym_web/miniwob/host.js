@@ -18,6 +18,19 @@ const host = (() => {
     for (const view of windows(task())) view.agentgymAdvance?.(span);
   }
 
+  // What an episode shows must not depend on how fast this machine loads: pictures take no room until they are there, and
+  // a page that is being left can still be read.
+  async function settle() {
+    const end = performance.now() + 5000;
+    if (windows(task()).length > 1) await sleep(0);  // a form is sent in a later task than its click
+    while (performance.now() < end && !windows(task()).every(isSettled)) await sleep(2);
+  }
+
+  function isSettled(view) {
+    if (view.agentgymLeaving || view.document.readyState !== 'complete') return false;
+    return [...view.document.images].every(image => image.complete);
+  }
+
   async function begin({ path, seed, mode, start, width, height }) {
     globalThis.agentgymStart = start;
     frame?.remove();
@@ -41,8 +54,12 @@ const host = (() => {
     if (!page.WOB_TASK_READY) throw new Error(`${path} did not become ready`);
   }
 
-  function look({ span, ...wish }) {
-    if (span) advance(span);
+  async function look({ span, ...wish }) {
+    await settle();
+    if (span) {
+      advance(span);
+      await settle();
+    }
     const page = task(), utterance = page.core.getUtterance();
     const extra = {
       done: page.WOB_DONE_GLOBAL, raw: page.WOB_RAW_REWARD_GLOBAL, reason: String(page.WOB_REWARD_REASON ?? ''),
@@ -82,6 +99,6 @@ const host = (() => {
   return {
     begin: async argument => { await begin(argument); return look(argument.wish); },
     look, inspect,
-    ask: wish => agentgym.ask(wish),
+    ask: async wish => { await settle(); return agentgym.ask(wish); },
   };
 })();
