@@ -1,6 +1,8 @@
 // The page around a task's page. A frame that is made anew for each episode has a fresh world, as after a navigation, and
 // its scripts come from the cache.
 const host = (() => {
+  const HERE = location.pathname.replace(/[^/]*$/, '');
+  const texts = new Map();
   const SKIP = ['reward-display', 'sync-task-cover', 'click-canvas', 'query', 'query-wrap'];
   const sleep = span => new Promise(resolve => setTimeout(resolve, span));
   let frame = null;
@@ -31,6 +33,26 @@ const host = (() => {
     return [...view.document.images].every(image => image.complete);
   }
 
+  function navigate(path) {
+    frame.src = path;
+    const loaded = new Promise(resolve => { frame.onload = resolve; });
+    document.body.append(frame);
+    return loaded;
+  }
+
+  // A page that is written needs no navigation, which takes the browser's processes longer than all else. It has our
+  // address, from whose folder its own come.
+  async function write(path) {
+    if (!texts.has(path)) texts.set(path, await (await fetch(path)).text());
+    document.body.append(frame);  // an empty document, at once
+    const loaded = new Promise(resolve => { frame.onload = resolve; });
+    const page = frame.contentDocument;
+    page.open();
+    page.write(texts.get(path));
+    page.close();
+    return loaded;
+  }
+
   async function begin({ path, seed, mode, start, width, height }) {
     globalThis.agentgymStart = start;
     frame?.remove();
@@ -38,10 +60,8 @@ const host = (() => {
     localStorage.clear();
     sessionStorage.clear();
     frame = document.createElement('iframe');
-    Object.assign(frame, { width, height, src: path });
-    const loaded = new Promise(resolve => { frame.onload = resolve; });
-    document.body.append(frame);
-    await loaded;
+    Object.assign(frame, { width, height });
+    await (path.startsWith(HERE) ? write(path) : navigate(path));
     const page = task();
     if (!page.core) throw new Error(`${path} did not load`);
     page.focus();

@@ -28,7 +28,7 @@ _HOST = (
     b"</style><body><script src=/agentgym/reader.js></script><script src=/agentgym/host.js></script>"
 )
 _URL = re.compile(rb"""url\(\s*(["']?)([^"')\s]+)\1\s*\)""")
-HOST_PATH = "/agentgym/host.html"
+HOST_PATH = "/miniwob/agentgym.html"  # among the tasks, whose addresses are relative to it
 
 
 @functools.cache
