@@ -7,6 +7,9 @@ const host = (() => {
   const sleep = span => new Promise(resolve => setTimeout(resolve, span));
   let frame = null;
 
+  // Where the last episode left the mouse is no part of the next: a page feels it from its first move on.
+  addEventListener('mousemove', () => { if (frame) frame.style.pointerEvents = ''; }, true);
+
   const task = () => frame.contentWindow;
   const shown = () => task().core.flightChildWindow?.() ?? task();
 
@@ -20,12 +23,20 @@ const host = (() => {
     for (const view of windows(task())) view.agentgymAdvance?.(span);
   }
 
-  // What an episode shows must not depend on how fast this machine loads: pictures take no room until they are there, and
-  // a page that is being left can still be read.
+  const changes = new MutationObserver(() => {});
+  const frameDrawn = () => Promise.race([new Promise(resolve => requestAnimationFrame(resolve)), sleep(2000)]);
+
+  // What an episode shows must not depend on how fast this machine is: pictures take no room until they are there, a page
+  // that is being left can still be read, and what lies under the mouse since the page moved is told with the next frame.
   async function settle() {
     const end = performance.now() + 5000;
     if (windows(task()).length > 1) await sleep(0);  // a form is sent in a later task than its click
     while (performance.now() < end && !windows(task()).every(isSettled)) await sleep(2);
+  }
+
+  function hasChanged() {
+    const shownBy = ({ target }) => (target.closest ? target : target.parentElement)?.closest('#reward-display');
+    return windows(task()).length > 1 || changes.takeRecords().some(change => !shownBy(change));
   }
 
   function isSettled(view) {
@@ -61,9 +72,12 @@ const host = (() => {
     sessionStorage.clear();
     frame = document.createElement('iframe');
     Object.assign(frame, { width, height });
+    frame.style.pointerEvents = 'none';
     await (path.startsWith(HERE) ? write(path) : navigate(path));
     const page = task();
     if (!page.core) throw new Error(`${path} did not load`);
+    changes.disconnect();
+    changes.observe(page.document, { subtree: true, childList: true, attributes: true, characterData: true });
     page.focus();
     page.core.EPISODE_MAX_TIME = 1e8;
     page.Math.seedrandom(seed);
@@ -77,8 +91,11 @@ const host = (() => {
   async function look({ span, ...wish }) {
     await settle();
     if (span) {
+      await frameDrawn();
+      changes.takeRecords();
       advance(span);
       await settle();
+      if (hasChanged()) await frameDrawn();
     }
     const page = task(), utterance = page.core.getUtterance();
     const extra = {
