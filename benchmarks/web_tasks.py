@@ -19,6 +19,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,13 @@ def p95(values: list[float]) -> float:
     return statistics.quantiles(values, n=20)[-1]
 
 
-def play_experts(episodes: int) -> None:
+def play_experts(episodes: int, names: Sequence[str]) -> None:
     from agentgym_web.miniwob.experts import EXPERTS
     from agentgym_web.miniwob.miniwob_env import MiniWoBEnv
 
     good = 0
     print("| task | mean return | turns | episodes | not won |\n|---|---:|---:|---:|---|")
-    for name in sorted(EXPERTS):
+    for name in names or sorted(EXPERTS):
         env = MiniWoBEnv(task=name)
         tasks = env.task_set("train")[:episodes]
         results = [task.validate() for task in tasks]
@@ -108,7 +109,7 @@ def play_experts(episodes: int) -> None:
         lost = ", ".join(task.id.rpartition("/")[2] for task, r in zip(tasks, results, strict=True) if not r.solved)
         print(f"| {name} | {mean:.3f} | {turns:.1f} | {episodes} | {lost} |", flush=True)
         env.close()
-    print(f"\n{good} of {len(EXPERTS)} tasks with a mean return of 0.95 or more.")
+    print(f"\n{good} of {len(names or EXPERTS)} tasks with a mean return of 0.95 or more.")
 
 
 def compare_digests(number: int, image: bool) -> None:
@@ -151,11 +152,12 @@ def main() -> None:
     parser.add_argument("--selenium", default="", metavar="PYTHON")
     parser.add_argument("--browsergym", default="", metavar="PYTHON")
     parser.add_argument("--experts", type=int, metavar="EPISODES")
+    parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="of --experts; all by default")
     parser.add_argument("--digests", type=int, metavar="NUMBER")
     parser.add_argument("--memory", type=int, metavar="ENVIRONMENTS")
     args = parser.parse_args()
     if args.experts:
-        play_experts(args.experts)
+        play_experts(args.experts, args.tasks)
     elif args.digests is not None:
         compare_digests(args.digests, args.image)
     elif args.memory:
