@@ -68,7 +68,7 @@ class BrowserGym:
             BrowserType.plain_launch = BrowserType.launch
             BrowserType.launch = self._launch
         self.env: Any = gymnasium.make(
-            f"browsergym/miniwob.{task}", pre_observation_delay=0.0, slow_mo=0, disable_env_checker=True
+            f"browsergym/miniwob.{task}", pre_observation_delay=0.0, slow_mo=0, timeout=60_000, disable_env_checker=True
         )
 
     @staticmethod
