@@ -14,6 +14,7 @@ from agentgym.actions import NOTHING, ActionFormat, Move, make_action_format
 from agentgym.errors import ActionParseError, InvalidRewardError, ResetNeededError, UnknownNameError, UsageError
 from agentgym.spaces import UnicodeText
 from agentgym.task import Task, TaskSet, Validation
+from agentgym.trajectory import Mark
 
 Observation = str | dict[str, Any]
 
@@ -35,7 +36,7 @@ class Opening(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """What one move led to: the fields of :class:`Opening`, and five more.
+    """What one move led to: the fields of :class:`Opening`, and six more.
 
     Attributes:
         reward_terms: Named parts of the reward; the scalar reward is their sum.
@@ -43,6 +44,7 @@ class Transition(NamedTuple):
         success: Whether it ended well; read only when the episode is over.
         executable: The move acted on the world.
         measures: Named figures of the move that nothing is paid for; reward methods may read them.
+        mark: Where the move acted on the picture before it, for who watches.
     """
 
     observation: Observation
@@ -54,6 +56,7 @@ class Transition(NamedTuple):
     admissible_actions: Sequence[str] | None = None
     privileged: Mapping[str, Any] = NOTHING
     measures: Mapping[str, float] = NOTHING
+    mark: Mark | None = None
 
 
 class AgentEnv(gymnasium.Env[Observation, str]):
@@ -62,8 +65,8 @@ class AgentEnv(gymnasium.Env[Observation, str]):
     ``reset`` and ``step`` hold the contract, so that no pack can break it: seeds, task selection, action
     formats, turn limits, the keys of ``info``. Every ``info`` has ``task``, ``reward_terms``,
     ``invalid_action``, ``executable``, ``state_key``, ``privileged``, ``admissible_actions`` where the engine knows
-    them; ``reset`` adds ``tools`` and ``system_prompt``, a step adds ``measures`` where there are any, the last step
-    adds ``success``.
+    them; ``reset`` adds ``tools`` and ``system_prompt``, a step adds ``measures`` and ``mark`` where there are any, the
+    last step adds ``success``.
 
     Args:
         split: Split that ``reset`` draws tasks from unless its options say otherwise.
@@ -269,6 +272,8 @@ class AgentEnv(gymnasium.Env[Observation, str]):
         }
         if isinstance(seen, Transition) and seen.measures:
             info["measures"] = dict(seen.measures)
+        if isinstance(seen, Transition) and seen.mark is not None:
+            info["mark"] = {"kind": seen.mark.kind, "place": list(seen.mark.place)}
         if seen.admissible_actions is not None:
             info["admissible_actions"] = list(seen.admissible_actions)
         return info

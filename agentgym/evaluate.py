@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from agentgym.env import AgentEnv
 from agentgym.errors import InfrastructureError, UnknownNameError, UsageError
+from agentgym.pictures import PictureFolder
 from agentgym.policy import Policy
 from agentgym.registry import make
 from agentgym.rollout import Episode, Rollout
@@ -37,6 +39,7 @@ class WorldOptions:
         processes: Number of worker processes that the environments are dealt over; 0 takes the usable cores but one.
             A process that is lost takes the episodes of all its environments with it: for engines that are not trusted
             take as many as ``concurrency``.
+        pictures: Folder in which the pictures of observations are kept; ``None`` keeps none.
 
     Raises:
         UsageError: A value makes no sense.
@@ -48,6 +51,7 @@ class WorldOptions:
     call_timeout_s: float = 120.0
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     processes: int = 0
+    pictures: Path | None = None
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
@@ -67,9 +71,13 @@ class WorldOptions:
         """
         make_env = env_factory(env_id, **dict(self.env_kwargs))
         if self.workers == "thread":
-            return Rollout(make_env, policy, self.concurrency)
-        lanes = open_lanes(make_env, self.concurrency, processes=self.processes, call_timeout_s=self.call_timeout_s)
-        return Rollout(lanes, policy)
+            rollout = Rollout(make_env, policy, self.concurrency)
+        else:
+            lanes = open_lanes(make_env, self.concurrency, processes=self.processes, call_timeout_s=self.call_timeout_s)
+            rollout = Rollout(lanes, policy)
+        if self.pictures is not None:
+            rollout.pictures = PictureFolder(self.pictures)
+        return rollout
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ import gymnasium
 from agentgym.actions import ActionFormat, Move
 from agentgym.env import AgentEnv, Observation
 from agentgym.errors import AgentGymError, ContextLimitError, InfrastructureError
+from agentgym.pictures import PictureFolder
 from agentgym.policy import Completion, Dialogue, Message, Policy
-from agentgym.trajectory import Ending, Trajectory, Turn
+from agentgym.trajectory import Ending, Mark, Trajectory, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +61,17 @@ class _Record:
     dialogue: Dialogue
     task: dict[str, Any]
     privileged: dict[str, Any]
+    pictures: PictureFolder | None = None
+    image: str = ""
     turns: list[Turn] = field(default_factory=list)
     success: bool | None = None
     started_s: float = field(default_factory=time.monotonic)
+
+    async def see(self, observation: Observation) -> None:
+        """Keep the picture of an observation, off the event loop's thread."""
+        self.image = ""
+        if self.pictures is not None and not isinstance(observation, str) and "image" in observation:
+            self.image = await asyncio.to_thread(self.pictures.keep, observation["image"])
 
     def finish(self, policy: Policy, ended: Ending, error: str = "") -> Trajectory:
         last = self.dialogue.messages[-1] if self.dialogue.messages else Message("user", "")
@@ -78,6 +87,7 @@ class _Record:
             system_prompt=self.dialogue.system_prompt,
             turns=tuple(self.turns),
             final_observation=last.content if last.role == "user" else "",
+            final_image=self.image,
             final_state_key=str(self.dialogue.info.get("state_key", "")),
             success=self.success,
             ended=ended,
@@ -182,13 +192,15 @@ class ThreadLane:
             raise InfrastructureError(f"the environment crashed: {type(error).__name__}: {error}") from error
 
 
-async def play_episode(episode: Episode, lane: Lane, policy: Policy) -> Trajectory:
-    """Play one episode to its end.
+async def play_episode(
+    episode: Episode, lane: Lane, policy: Policy, pictures: PictureFolder | None = None
+) -> Trajectory:
+    """Play one episode to its end; ``pictures`` keeps what was seen.
 
     Returns:
         The trajectory. A fault of ours ends it with ``ended="infrastructure"`` and no success; it does not raise.
     """
-    record = _Record(episode, Dialogue(episode.number or 0, episode.seed), {}, {})
+    record = _Record(episode, Dialogue(episode.number or 0, episode.seed), {}, {}, pictures)
     try:
         await _open(record, lane)
         while True:
@@ -211,6 +223,7 @@ async def _open(record: _Record, lane: Lane) -> None:
         options["task_id"] = episode.task_id
     observation, info = await lane.reset(episode.seed, options)
     record.task, record.privileged = dict(info["task"]), dict(info.get("privileged", {}))
+    await record.see(observation)
     record.dialogue = Dialogue(
         episode=episode.number or 0,
         seed=episode.seed,
@@ -230,7 +243,9 @@ async def _take_turn(record: _Record, lane: Lane, policy: Policy) -> Ending | No
     acted_s = time.monotonic()
     observation, _, terminated, truncated, info = await lane.step(said.text)
     stepped_s = time.monotonic()
-    record.turns.append(_turn(dialogue, said, info, acted_s - before_s, stepped_s - acted_s))
+    turn = _turn(dialogue, said, info, acted_s - before_s, stepped_s - acted_s)
+    record.turns.append(replace(turn, image=record.image))
+    await record.see(observation)
     dialogue.token_ids += [*said.prompt_ids, *said.token_ids]
     dialogue.closed = said.finish_reason == "stop"
     dialogue.messages += [Message("assistant", said.text), Message("user", _text(observation))]
@@ -256,6 +271,7 @@ def _turn(dialogue: Dialogue, said: Completion, info: dict[str, Any], policy_s: 
         executable=bool(info["executable"]),
         invalid_action=bool(info["invalid_action"]),
         mistake=said.mistake,
+        mark=Mark(info["mark"]["kind"], tuple(info["mark"]["place"])) if "mark" in info else None,
         policy_s=policy_s,
         env_s=env_s,
     )
@@ -297,10 +313,14 @@ class Rollout:
         worlds: Makes one environment; or the lanes themselves, which are closed with the rollout.
         policy: Acts in all of them.
         concurrency: Episodes in flight, each in a lane with an environment of its own; lanes that are given count.
+
+    Attributes:
+        pictures: Keeps the pictures that are seen, if set.
     """
 
     def __init__(self, worlds: EnvFactory | Sequence[Lane], policy: Policy, concurrency: int = 8) -> None:
         self.policy = policy
+        self.pictures: PictureFolder | None = None
         self._lanes = [ThreadLane(worlds) for _ in range(max(1, concurrency))] if callable(worlds) else list(worlds)
 
     async def play(
@@ -321,7 +341,7 @@ class Rollout:
 
         async def work(lane: Lane) -> None:
             while (place := deal.take(lane.home)) is not None:
-                finished[place] = trajectory = await play_episode(numbered[place], lane, self.policy)
+                finished[place] = trajectory = await play_episode(numbered[place], lane, self.policy, self.pictures)
                 if on_done is not None:
                     on_done(trajectory)
 

@@ -17,6 +17,19 @@ Ending = Literal["terminated", "truncated", "context", "infrastructure", "runnin
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Where on the picture before it a move acted.
+
+    Attributes:
+        kind: ``point``; ``drag``, from the first point to the second; ``box``, by two opposite corners.
+        place: ``(x, y)``, or ``(x1, y1, x2, y2)``, in pixels of the picture.
+    """
+
+    kind: Literal["point", "drag", "box"]
+    place: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Turn:
     """One observation and what was said to it.
 
@@ -33,6 +46,9 @@ class Turn:
         executable: The action acted on the world.
         invalid_action: The text was no move.
         mistake: A slip on purpose, to show how to recover; imitated only where a recipe asks for it.
+        image: Name of the picture that was seen before the action, in the folder beside the file
+            (:func:`agentgym.pictures.pictures_beside`); empty if there was none or it was not kept.
+        mark: Where the action acted on that picture, if the environment says so.
         policy_s: Seconds that the policy took.
         env_s: Seconds that the environment took.
     """
@@ -49,6 +65,8 @@ class Turn:
     executable: bool = True
     invalid_action: bool = False
     mistake: bool = False
+    image: str = ""
+    mark: Mark | None = None
     policy_s: float = 0.0
     env_s: float = 0.0
 
@@ -74,6 +92,7 @@ class Trajectory:
         system_prompt: What the model was told first.
         turns: The turns in order.
         final_observation: What the environment said last.
+        final_image: Name of the picture that was seen last, as in :class:`Turn`.
         final_state_key: State of the world after the last turn; empty if the engine cannot tell.
         success: Whether the task was done; ``None`` if it could not be graded.
         ended: ``terminated``: the task ended. ``truncated``: turn limit. ``context``: the model's window was full.
@@ -100,6 +119,7 @@ class Trajectory:
     privileged: Mapping[str, Any] = field(default_factory=dict)
     duration_s: float = 0.0
     final_state_key: str = ""
+    final_image: str = ""
 
     @property
     def episode_return(self) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentgym import __version__
-from agentgym.cli import check, listing, play, sandbox, show, train
+from agentgym.cli import check, listing, play, sandbox, show, train, view
 from agentgym.errors import AgentGymError, UsageError
 
 USER_ERROR = 2
@@ -27,6 +27,7 @@ The gym in which language-model agents are trained.
   agentgym check agentgym/TextWorld-v0                    does an environment keep the contract
   agentgym run agentgym/TextWorld-v0 --policy expert --episodes 10 --out expert.jsonl
   agentgym show expert.jsonl                              read an episode turn by turn
+  agentgym view expert.jsonl                              watch episodes, with screenshots, in the browser
   agentgym eval agentgym/TextWorld-v0 --policy random --split valid --episodes 100
   agentgym train recipes/household-tiny.toml              train a language model
   agentgym report runs/household-tiny                     its curves as one HTML page
@@ -50,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"agentgym {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for group in (listing, check, play, train, show, sandbox):
+    for group in (listing, check, play, train, show, view, sandbox):
         group.add_verbs(verbs)
     for verb in verbs.choices.values():
         # SUPPRESS, so that a verb that was not given the flag does not undo the one before it.

@@ -9,12 +9,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agentgym.cli.arguments import add_env_arguments, add_verb, read_pairs
 from agentgym.errors import InfrastructureError, UsageError
 from agentgym.evaluate import Evaluation, KindResult, WorldOptions, plan_episodes, play_plan, summarize
+from agentgym.pictures import pictures_beside
 from agentgym.registry import make_policy
 from agentgym.rollout import Episode
 from agentgym.trajectory import Trajectory, mend_trajectories, read_trajectories, write_trajectories
@@ -31,6 +33,11 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _add_play_arguments(run)
     run.add_argument("--split", default="train", help="split to take the tasks from (default: train)")
     run.add_argument("--out", required=True, type=Path, metavar="FILE", help="file of JSON lines to write")
+    run.add_argument(
+        "--no-pictures",
+        action="store_true",
+        help="keep no screenshots; else those of environments that show any are in a folder beside FILE",
+    )
     run.add_argument("--resume", action="store_true", help="go on after the episodes that FILE already holds")
     run.set_defaults(run=run_episodes)
     evaluation = add_verb(
@@ -81,6 +88,8 @@ def _add_play_arguments(parser: argparse.ArgumentParser) -> None:
 def run_episodes(args: argparse.Namespace) -> int:
     """Play and append to the file, one trajectory at a time."""
     options, plan = _plan(args)
+    if not args.no_pictures:
+        options = replace(options, pictures=pictures_beside(args.out))
     already = _open_results(args.out, plan[0], resume=args.resume)
     plan = [episode for episode in plan if (episode.task_id, episode.seed) not in already]
     if not plan:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from agentgym.chat import ChatRenderer
 from agentgym.errors import AgentGymError, RecipeError
 from agentgym.evaluate import plan_episodes, summarize
+from agentgym.pictures import PictureFolder, pictures_beside
 from agentgym.registry import make_policy
 from agentgym.rollout import Episode, Rollout
 from agentgym.stats import Interval
@@ -175,8 +176,13 @@ class _Run:
             return
         env = self.recipe.env
         plan = plan_episodes(env.id, settings.split, settings.episodes, settings.seed, env.kwargs)
-        evaluation = summarize(self.player.play(plan, settings.temperature, f"evaluation {label}"))
-        write_trajectories(self.recipe.run_dir / "episodes" / f"{label}.jsonl", evaluation.trajectories)
+        file = self.recipe.run_dir / "episodes" / f"{label}.jsonl"
+        self.player.rollout.pictures = PictureFolder(pictures_beside(file))
+        try:
+            evaluation = summarize(self.player.play(plan, settings.temperature, f"evaluation {label}"))
+        finally:
+            self.player.rollout.pictures = None
+        write_trajectories(file, evaluation.trajectories)
         line = {
             "label": label,
             "step": step,

@@ -48,7 +48,7 @@ def test_help_loads_no_engine() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["packs", "policies", "check", "run", "eval", "train", "report", "show", "probe", "gc"]
+    "verb", ["packs", "policies", "check", "run", "eval", "train", "report", "show", "view", "probe", "gc"]
 )
 def test_every_verb_has_an_example_that_parses(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):

@@ -20,6 +20,7 @@ from agentgym.errors import ActionParseError, InfrastructureError, UnknownNameEr
 from agentgym.rewards.gaussian import HIT, Box, Prediction, centre, write_prediction
 from agentgym.spaces import UnicodeText
 from agentgym.task import Task, TaskSet
+from agentgym.trajectory import Mark
 from agentgym_gui.answers import FRAMES, parse_answer, place_answer
 from agentgym_gui.cache import find_screens, read_spec
 from agentgym_gui.datasets import Sample, load_samples
@@ -131,6 +132,7 @@ class ScreenSpotEnv(AgentEnv):
         self._image: Image.Image | None = None
         self._size = self._shown = (1, 1)
         self._choice = Choice()
+        self._seen: Box = (0, 0, 1, 1)
         self._privileged: Mapping[str, Any] = {}
         self._task_sets: dict[str, TaskSet] = {}
 
@@ -218,7 +220,8 @@ class ScreenSpotEnv(AgentEnv):
         assert sample is not None
         if choice.zoom is not None:
             key = f"{self.task.id if self.task else ''} {choice.zoom}"
-            return Transition(self._show(choice.zoom), state_key=key, privileged=self._privileged)
+            mark = self._mark(choice)
+            return Transition(self._show(choice.zoom), state_key=key, privileged=self._privileged, mark=mark)
         if choice.answer is None:
             hit = sample.target.box is None
             measures = {HIT: float(hit)}
@@ -235,7 +238,18 @@ class ScreenSpotEnv(AgentEnv):
             state_key=f"{self.task.id if self.task else ''} answered",
             privileged=self._privileged,
             measures=measures,
+            mark=self._mark(choice),
         )
+
+    def _mark(self, choice: Choice) -> Mark | None:
+        """Return what was chosen in pixels of the picture that was seen, which may be a part of the screenshot."""
+        box = choice.zoom or (choice.answer.box if choice.answer is not None else None)
+        place: Sequence[float] | None = box or (choice.answer.point if choice.answer is not None else None)
+        if place is None:
+            return None
+        sides = self._seen[2] - self._seen[0], self._seen[3] - self._seen[1]
+        pixels = [(at - self._seen[i % 2]) * self._shown[i % 2] / sides[i % 2] for i, at in enumerate(place)]
+        return Mark("box" if box else "point", tuple(pixels))
 
     def _refuse(self, message: str) -> Transition:
         """Say what was wrong; on the last turn, what cannot be read is a wrong answer, as the papers count it."""
@@ -291,6 +305,7 @@ class ScreenSpotEnv(AgentEnv):
     def _show(self, zoom: Box | None = None) -> Observation:
         assert self._sample is not None
         assert self._image is not None
+        self._seen = (0, 0, *self._size)
         lines = [self._sample.instruction]
         if zoom is not None:
             x1, y1, x2, y2 = self._write(zoom)
@@ -301,7 +316,7 @@ class ScreenSpotEnv(AgentEnv):
         image = self._image
         if zoom is not None:
             x1, y1, x2, y2 = (round(side) for side in _widen(zoom))
-            image = image.crop((x1, y1, x2, y2))
+            image, self._seen = image.crop((x1, y1, x2, y2)), (x1, y1, x2, y2)
         if image.size != self._shown:
             image = image.resize(self._shown, Image.Resampling.LANCZOS)
         picture: NDArray[np.uint8] = np.array(image, dtype=np.uint8)

@@ -314,7 +314,8 @@ globalThis.agentgym ??= (() => {
     if (element.multiple) option.selected = !option.selected;
     else element.value = option.value, option.selected = true;
     announce(element);
-    return {};
+    const box = element.getBoundingClientRect(), [left, top] = originOf(element);
+    return { x: box.x + box.width / 2 + left, y: box.y + box.height / 2 + top };
   }
 
   const verbs = { read, locate: ({ number }) => locate(number), prepare, choose };

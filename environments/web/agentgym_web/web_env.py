@@ -25,6 +25,7 @@ from agentgym.errors import (
     UnknownNameError,
     UsageError,
 )
+from agentgym.trajectory import Mark
 from agentgym_web.commands import TOOLS, PageAction, Place, Verb, read_action
 from agentgym_web.page_view import PageView, decode_image, one_line, read_view, show_events, show_view
 from agentgym_web.shared_browser import BrowserSeat
@@ -107,6 +108,7 @@ class WebEnv(AgentEnv):
         self._limits = spec.limits
         self._seat = BrowserSeat(self, spec)
         self._many_tabs = False
+        self._mark: Mark | None = None
         if image:
             width, height = self._viewport
             self._use_image_space(width, height)
@@ -165,7 +167,7 @@ class WebEnv(AgentEnv):
         return Opening(self._compose(view, ()), view.key, privileged=privileged or {})
 
     def _move(self, move: Move) -> Transition:
-        action, problem = None, ""
+        action, problem, self._mark = None, "", None
         try:
             action = read_action(move, self.verbs)
             self._do(action)
@@ -194,6 +196,7 @@ class WebEnv(AgentEnv):
             executable=not problem,
             state_key=view.key,
             privileged=grade.privileged,
+            mark=self._mark,
         )
 
     def close(self) -> None:
@@ -275,9 +278,12 @@ class WebEnv(AgentEnv):
 
     def _do_on_page(self, session: SyncBrowserSession, action: PageAction) -> None:
         if action.verb == "select":
-            self._check(self._ask("choose", number=action.target, label=action.text))
+            at = self._check(self._ask("choose", number=action.target, label=action.text))
+            self._mark = Mark("point", (float(at["x"]), float(at["y"])))
             return
         point = None if action.target is None else self._point(action.target)
+        if point is not None:
+            self._mark = Mark("point", point)
         match action.verb:
             case "click":
                 assert point is not None
@@ -294,7 +300,9 @@ class WebEnv(AgentEnv):
             case "drag":
                 assert point is not None
                 assert action.end is not None
-                session.drag(point, self._point(action.end))
+                end = self._point(action.end)
+                self._mark = Mark("drag", (*point, *end))
+                session.drag(point, end)
 
     def _type(self, session: SyncBrowserSession, action: PageAction, point: tuple[float, float] | None) -> None:
         if point is not None:

@@ -31,6 +31,8 @@ class Site(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.pages = {"/": "<title>Home</title><h1>hello</h1>"}
+        self.requests: list[tuple[str, str]] = []  # path, cookie
+        self.ended = threading.Event()
         self.host = f"127.0.0.1:{self.server_port}"
         self.url = f"http://{self.host}"
 
@@ -42,9 +44,23 @@ class _Answer(http.server.BaseHTTPRequestHandler):
     server: Site
 
     def do_GET(self) -> None:
+        self.server.requests.append((self.path, self.headers.get("Cookie", "")))
+        if self.path == "/loop":
+            self.send_response(302)
+            self.send_header("Location", "/loop")
+            self.end_headers()
+            return
+        if self.path == "/never":
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            while not self.server.ended.wait(0.01):
+                self.wfile.write(b"<p>more</p>" * 10_000)
+            return
         body = self.server.pages.get(self.path.partition("?")[0], "").encode()
         self.send_response(200)
-        kind = "application/octet-stream" if self.path.endswith(".bin") else "text/html; charset=utf-8"
+        kinds = {".bin": "application/octet-stream", ".js": "text/javascript"}
+        kind = kinds.get(self.path[self.path.rfind(".") :], "text/html; charset=utf-8")
         self.send_header("Content-Type", kind)
         if self.path.endswith(".bin"):
             self.send_header("Content-Disposition", "attachment; filename=big.bin")
@@ -103,6 +119,7 @@ def site() -> Iterator[Site]:
     thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield site
+    site.ended.set()
     site.shutdown()
     site.server_close()
     thread.join()

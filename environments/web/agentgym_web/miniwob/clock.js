@@ -20,6 +20,13 @@
   globalThis.requestAnimationFrame = work => add(() => work(now - start), 16, [], null);
   globalThis.clearTimeout = globalThis.clearInterval = globalThis.cancelAnimationFrame = number => { timers.delete(number); };
 
+  // Whoever waits for this page must see that it is being left already.
+  globalThis.agentgymLeaving = false;
+  globalThis.navigation?.addEventListener('navigate', event => {
+    if (!event.hashChange && event.downloadRequest === null && !event.destination.sameDocument) globalThis.agentgymLeaving = true;
+  });
+  globalThis.navigation?.addEventListener('navigateerror', () => { globalThis.agentgymLeaving = false; });
+
   globalThis.agentgymAdvance = span => {
     const end = now + span;
     for (let left = 20000; left > 0; left--) {

@@ -1,9 +1,14 @@
 // The page around a task's page. A frame that is made anew for each episode has a fresh world, as after a navigation, and
 // its scripts come from the cache.
 const host = (() => {
+  const HERE = location.pathname.replace(/[^/]*$/, '');
+  const texts = new Map();
   const SKIP = ['reward-display', 'sync-task-cover', 'click-canvas', 'query', 'query-wrap'];
   const sleep = span => new Promise(resolve => setTimeout(resolve, span));
   let frame = null;
+
+  // Where the last episode left the mouse is no part of the next: a page feels it from its first move on.
+  addEventListener('mousemove', () => { if (frame) frame.style.pointerEvents = ''; }, true);
 
   const task = () => frame.contentWindow;
   const shown = () => task().core.flightChildWindow?.() ?? task();
@@ -18,6 +23,47 @@ const host = (() => {
     for (const view of windows(task())) view.agentgymAdvance?.(span);
   }
 
+  const changes = new MutationObserver(() => {});
+  const frameDrawn = () => Promise.race([new Promise(resolve => requestAnimationFrame(resolve)), sleep(2000)]);
+
+  // What an episode shows must not depend on how fast this machine is: pictures take no room until they are there, a page
+  // that is being left can still be read, and what lies under the mouse since the page moved is told with the next frame.
+  async function settle() {
+    const end = performance.now() + 5000;
+    if (windows(task()).length > 1) await sleep(0);  // a form is sent in a later task than its click
+    while (performance.now() < end && !windows(task()).every(isSettled)) await sleep(2);
+  }
+
+  function hasChanged() {
+    const shownBy = ({ target }) => (target.closest ? target : target.parentElement)?.closest('#reward-display');
+    return windows(task()).length > 1 || changes.takeRecords().some(change => !shownBy(change));
+  }
+
+  function isSettled(view) {
+    if (view.agentgymLeaving || view.document.readyState !== 'complete') return false;
+    return [...view.document.images].every(image => image.complete);
+  }
+
+  function navigate(path) {
+    frame.src = path;
+    const loaded = new Promise(resolve => { frame.onload = resolve; });
+    document.body.append(frame);
+    return loaded;
+  }
+
+  // A page that is written needs no navigation, which takes the browser's processes longer than all else. It has our
+  // address, from whose folder its own come.
+  async function write(path) {
+    if (!texts.has(path)) texts.set(path, await (await fetch(path)).text());
+    document.body.append(frame);  // an empty document, at once
+    const loaded = new Promise(resolve => { frame.onload = resolve; });
+    const page = frame.contentDocument;
+    page.open();
+    page.write(texts.get(path));
+    page.close();
+    return loaded;
+  }
+
   async function begin({ path, seed, mode, start, width, height }) {
     globalThis.agentgymStart = start;
     frame?.remove();
@@ -25,12 +71,13 @@ const host = (() => {
     localStorage.clear();
     sessionStorage.clear();
     frame = document.createElement('iframe');
-    Object.assign(frame, { width, height, src: path });
-    const loaded = new Promise(resolve => { frame.onload = resolve; });
-    document.body.append(frame);
-    await loaded;
+    Object.assign(frame, { width, height });
+    frame.style.pointerEvents = 'none';
+    await (path.startsWith(HERE) ? write(path) : navigate(path));
     const page = task();
     if (!page.core) throw new Error(`${path} did not load`);
+    changes.disconnect();
+    changes.observe(page.document, { subtree: true, childList: true, attributes: true, characterData: true });
     page.focus();
     page.core.EPISODE_MAX_TIME = 1e8;
     page.Math.seedrandom(seed);
@@ -41,8 +88,15 @@ const host = (() => {
     if (!page.WOB_TASK_READY) throw new Error(`${path} did not become ready`);
   }
 
-  function look({ span, ...wish }) {
-    if (span) advance(span);
+  async function look({ span, ...wish }) {
+    await settle();
+    if (span) {
+      await frameDrawn();
+      changes.takeRecords();
+      advance(span);
+      await settle();
+      if (hasChanged()) await frameDrawn();
+    }
     const page = task(), utterance = page.core.getUtterance();
     const extra = {
       done: page.WOB_DONE_GLOBAL, raw: page.WOB_RAW_REWARD_GLOBAL, reason: String(page.WOB_REWARD_REASON ?? ''),
@@ -82,6 +136,6 @@ const host = (() => {
   return {
     begin: async argument => { await begin(argument); return look(argument.wish); },
     look, inspect,
-    ask: wish => agentgym.ask(wish),
+    ask: async wish => { await settle(); return agentgym.ask(wish); },
   };
 })();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import base64
 import functools
 import http.server
 import mimetypes
@@ -26,7 +27,8 @@ _HOST = (
     b"<!doctype html><title>MiniWoB++</title><style>html,body{margin:0;overflow:hidden}iframe{border:0;display:block}"
     b"</style><body><script src=/agentgym/reader.js></script><script src=/agentgym/host.js></script>"
 )
-HOST_PATH = "/agentgym/host.html"
+_URL = re.compile(rb"""url\(\s*(["']?)([^"')\s]+)\1\s*\)""")
+HOST_PATH = "/miniwob/agentgym.html"  # among the tasks, whose addresses are relative to it
 
 
 @functools.cache
@@ -76,6 +78,8 @@ class Pages(http.server.ThreadingHTTPServer):
             return None
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         data = file.read_bytes()
+        if kind in ("text/html", "text/css"):
+            data = _URL.sub(lambda found: _inline(found, file.parent, root), data)
         if kind == "text/html":
             found = _HEAD.search(data)
             cut = found.end() if found else 0
@@ -84,6 +88,18 @@ class Pages(http.server.ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: a browser that was ended leaves broken pipes."""
+
+
+def _inline(found: re.Match[bytes], folder: Path, root: Path) -> bytes:
+    """Return a style's picture as part of the style: one that comes later would change the page meanwhile."""
+    try:
+        file = (folder / found[2].decode().partition("?")[0]).resolve()
+        kind = mimetypes.guess_type(file.name)[0] or ""
+        if not kind.startswith("image/") or not file.is_relative_to(root) or not file.is_file():
+            return found[0]
+    except (ValueError, OSError):  # no path at all: the page's script puts it together
+        return found[0]
+    return b"url(data:" + kind.encode() + b";base64," + base64.b64encode(file.read_bytes()) + b")"
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):

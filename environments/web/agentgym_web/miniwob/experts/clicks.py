@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from agentgym.actions import Move
-from agentgym_web.miniwob.experts.page import Expert, ExpertPage, Node, Stuck, click, select, wait
+from agentgym_web.miniwob.experts.page import Expert, ExpertPage, Node, Stuck, click, hover, select, wait
 
 SYNONYMS = """big large huge enormous gigantic|small tiny little mini petite|red scarlet crimson vermillion
 happy cheerful joyful gleeful delighted|sad unhappy sorrowful miserable tragic|angry mad furious irritated
@@ -23,7 +23,8 @@ COLOURS = {
     "cyan": "rgb(0, 255, 255)", "aqua": "rgb(0, 255, 255)", "magenta": "rgb(255, 0, 255)", "black": "rgb(0, 0, 0)",
     "grey": "rgb(128, 128, 128)", "gray": "rgb(128, 128, 128)", "white": "rgb(255, 255, 255)",
     "olive": "rgb(128, 128, 0)", "purple": "rgb(128, 0, 128)", "pink": "rgb(255, 192, 203)",
-    "green": "rgb(0, 128, 0)", "orange": "rgb(255, 165, 0)",
+    "green": "rgb(0, 128, 0)", "orange": "rgb(255, 165, 0)", "maroon": "rgb(128, 0, 0)", "navy": "rgb(0, 0, 128)",
+    "silver": "rgb(192, 192, 192)", "teal": "rgb(0, 128, 128)", "gold": "rgb(255, 215, 0)",
 }  # fmt: skip
 
 
@@ -142,10 +143,7 @@ def pick_from_list(page: ExpertPage) -> Move:
 def click_widget(page: ExpertPage) -> Move:
     """Click a widget of the named kind."""
     kind = page.find(r'on a "(\w+)" widget')[1]
-    for node in page.all("input|button|textarea"):
-        if kind == (node.attributes.get("type", "text") if node.tag == "input" else node.tag):
-            return click(node)
-    raise Stuck(f"no {kind}")
+    return click(next(node for node in page.all() if node.attributes.get("data-type") == kind))
 
 
 def pick_shades(page: ExpertPage) -> Move:
@@ -159,13 +157,14 @@ def pick_shades(page: ExpertPage) -> Move:
 
 
 def open_menu(page: ExpertPage) -> Move:
-    """Go down a menu along its path."""
+    """Go down a menu along its path; a click before its end would be the choice."""
     path = page.find(r"Select (.+)$")[1].split(">")
     for depth, name in enumerate(path):
         node = next(node for node in page.all("div", hidden=True) if node.own == name)
-        last = depth == len(path) - 1
-        if last or not page.was("click", node):
+        if depth == len(path) - 1:
             return click(node)
+        if not page.was("hover", node):
+            return hover(node)
     raise Stuck("the menu has no such path")
 
 
@@ -177,7 +176,7 @@ def open_menu_button(page: ExpertPage) -> Move:
     icon = "" if found else page.asked[-1].attributes["class"].split()[-1]
     items = [
         node
-        for node in page.all("div", hidden=True)
+        for node in page.all("div", cls="ui-menu-item-wrapper", hidden=True)
         if (node.own == found[1] if found else _has_icon(page, node, icon))
     ]
     if not items:
@@ -186,7 +185,7 @@ def open_menu_button(page: ExpertPage) -> Move:
     if item.visible:
         return click(item)
     outer = page.parent(page.parent(page.parent(item)))
-    return click(page.one("div", inside=outer))
+    return hover(page.one("div", inside=outer))
 
 
 def _has_icon(page: ExpertPage, node: Node, name: str) -> bool:
@@ -215,9 +214,11 @@ def click_tree(page: ExpertPage) -> Move:
 
 
 def click_digits(page: ExpertPage) -> Move:
-    """Click the numbers from the smallest to the largest."""
-    nodes = sorted(page.all("text"), key=lambda node: int(node.text or "99"))
-    return click(next(node for node in nodes if not page.was("click", node)))
+    """Click the numbers from the smallest to the largest; after the first click they are covered."""
+    covers = [node for node in page.all("rect") if "data-index" in node.attributes]
+    if covers:
+        return click(min(covers, key=lambda node: int(node.attributes["data-index"])))
+    return click(min(page.all("text"), key=lambda node: int(node.text)))
 
 
 def click_cheapest(page: ExpertPage) -> Move:

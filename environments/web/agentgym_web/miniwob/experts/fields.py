@@ -148,7 +148,7 @@ def count_blocks(page: ExpertPage) -> Move:
 def guess(page: ExpertPage) -> Move:
     """Halve the range by what the page said of the guesses so far, then ask."""
     field, low, high = page.one("input"), 0, 9
-    said = " ".join(node.text for node in page.all("div"))
+    said = " ".join(node.text for way in ("lower", "higher") for node in page.all(id=way))
     guesses = [int(number) for command in page.commands for number in re.findall(r'^type \d+ "(\d+)"', command)]
     lower, higher = re.search(r"lower than (\d+)", said), re.search(r"higher than (\d+)", said)
     for number in guesses[:-1]:  # every guess but the last was answered, and the next one followed the answer
@@ -186,8 +186,11 @@ def mark_numbers(page: ExpertPage) -> Move:
 
 
 def set_spinner(page: ExpertPage) -> Move:
-    """Type the value into the spinner."""
-    return fill_in((page.one("input"), page.find(r"Select (-?\d+) with")[1]), then=page.one("button"))
+    """Turn the spinner with the arrow keys, as it takes no digits, and submit."""
+    field, wanted = page.one("input"), int(page.find(r"Select (-?\d+) with")[1])
+    if int(field.value) == wanted:
+        return click(page.one("button"))
+    return press("ArrowUp" if wanted > int(field.value) else "ArrowDown") if field.focused else click(field)
 
 
 def set_slider(page: ExpertPage) -> Move:
@@ -258,8 +261,9 @@ def search_movies(page: ExpertPage) -> Move:
         if re.search(r"^(Movie )?(Genre|Director|Year|Released)", node.own)
     ]
     values = {"G": genre, "D": director, "Y": year, "R": year}
+    submit = next(node for node in page.all("button|div") if node.own in ("Submit", "Search", "Go!"))
     pairs = [(field, values[re.sub(r"^Movie ", "", label.own)[0]]) for field, label in zip(fields, labels, strict=True)]
-    return fill_in(*pairs, then=page.one("button"))
+    return fill_in(*pairs, then=submit)
 
 
 def sign(page: ExpertPage) -> Move:
@@ -316,18 +320,23 @@ def use_terminal(page: ExpertPage) -> Move:
 
 
 def order_food(page: ExpertPage) -> Move:
-    """Click the plus of each named dish, or of dishes of the named kind, and order."""
+    """Click the plus of each named dish, or often enough that of a dish of the named kind, and order."""
     signs = [node for node in page.all(text="+") if node.own]
     found = re.search(r"Order (\d+) items that are (.+)$", page.task)
     if found:
-        raise Stuck("kinds of dishes are pictures")
+        plus = _plus_after(signs, next(node for node in page.all("img") if node.attributes.get("alt") == found[2]))
+        return click(plus if len(page.commands) < int(found[1]) else page.one("button"))
     names = page.find(r"each item: (.+)$")[1].split(", ")
     for name in names:
         dish = next(node for node in page.all() if node.own == name)
-        plus = min(signs, key=lambda sign: abs(sign.number - dish.number) + 1000 * (sign.number < dish.number))
+        plus = _plus_after(signs, dish)
         if not page.was("click", plus):
             return click(plus)
     return click(page.one("button"))
+
+
+def _plus_after(signs: list[Node], dish: Node) -> Node:
+    return min((sign for sign in signs if sign.number > dish.number), key=lambda sign: sign.number)
 
 
 def highlight(page: ExpertPage) -> Move:
@@ -341,11 +350,14 @@ def highlight(page: ExpertPage) -> Move:
 
 
 def pick_colour(page: ExpertPage) -> Move:
-    """Write the colour into the picker's field."""
+    """Write the colour into the picker's field, close the picker, which covers the button, and submit."""
     name = page.find(r"Select (\w+) with")[1]
     parts = [int(part) for part in re.findall(r"\d+", COLOURS[name])]
     code = "".join(f"{part:02X}" for part in parts)
-    return fill_in((page.one("input"), code), then=page.one("button"))
+    field = page.one("input")
+    if field.value == code and field.has_class("jscolor-active"):
+        return click((155.0, 200.0))
+    return fill_in((field, code), then=page.one("button"))
 
 
 EXPERTS: dict[str, Expert] = {

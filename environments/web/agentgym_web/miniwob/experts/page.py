@@ -194,6 +194,11 @@ def press(key: str) -> Move:
     return make_move("press", key=key)
 
 
+def hover(node: Node) -> Move:
+    """Rest the mouse on an element."""
+    return make_move("hover", node.number)
+
+
 def wait() -> Move:
     """Let a turn pass."""
     return make_move("wait")

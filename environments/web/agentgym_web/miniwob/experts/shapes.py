@@ -189,7 +189,7 @@ def drag_shape(page: ExpertPage) -> Move:
 
 def drag_item(page: ExpertPage) -> Move:
     """Drag an entry of a list to its place."""
-    name = page.find(r"Drag (\w+)")[1]
+    name = page.find(r"Drag (\S+)")[1]
     entries = page.all("li", inside=page.one(id="sortable", hidden=True))
     place = next(i for i, node in enumerate(entries) if node.text == name)
     wanted = _find_place(page.task, place, len(entries))
@@ -219,7 +219,7 @@ def _drag_to(entries: list[Node], place: int, wanted: int) -> Move:
 
 def drag_in_grid(page: ExpertPage) -> Move:
     """Drag an entry of a grid to its place."""
-    name, where = page.find(r"Drag (\w+) (.+)\.$").groups()
+    name, where = page.find(r"Drag (.+?) ((?:to|up|down|left|right) .+)\.$").groups()
     entries = page.all("li", inside=page.one(id="sortable", hidden=True))
     place = next(i for i, node in enumerate(entries) if node.text == name)
     row, column = divmod(place, 3)
@@ -231,8 +231,12 @@ def drag_in_grid(page: ExpertPage) -> Move:
         moves = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
         step = next(moves[word] for word in moves if word in where)
         row, column = row + step[0], column + step[1]
-    end = entries[row * 3 + column].centre
-    return drag(entries[place], end)
+    wanted = row * 3 + column
+    x, y = entries[wanted].centre
+    # The others make room only for what comes in left of the middle, or from the left beyond it.
+    if wanted < place:
+        return drag(entries[place], (x - 18, y - 6))
+    return drag(entries[place], (x + (-6 if wanted % 3 < place % 3 else 6), y + 6))
 
 
 _GRID = {
