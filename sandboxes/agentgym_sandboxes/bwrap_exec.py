@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import signal
 import socket
 import sys
-import termios
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -149,7 +147,7 @@ class BoxProcess:
         exit_code: As bwrap says, once it has ended.
         error: Why it could not be started.
         born: Its first process is known.
-        begun: Once ended, whether the launcher had heard what to become.
+        begun: Once ended, whether the launcher had read what to become.
         abandoned: For whoever ends it while somebody waits for it.
     """
 
@@ -213,7 +211,6 @@ class BoxProcess:
             at += os.pwrite(self._words, data[at:], at)
         with contextlib.suppress(BrokenPipeError):  # it has been killed
             os.write(self._go, b"\0")
-            self.begun = True
 
     @property
     def output(self) -> tuple[bytes, bytes]:
@@ -262,8 +259,8 @@ class BoxProcess:
         finally:
             self._loop.remove_reader(self._status)
             self._drop_pidfd()
-            unread = fcntl.ioctl(self._go, termios.FIONREAD, bytes(4))
-            self.begun = self.begun and not any(unread)
+            # Not by what is left in the pipe: a launcher that is being killed may still take the byte, in the kernel.
+            self.begun = os.lseek(self._words, 0, os.SEEK_CUR) > 0
             for fd in (self._status, self._release, self._go, self._words):
                 os.close(fd)
             self._capture.close()

@@ -33,9 +33,11 @@ def agentgym(*args: str | os.PathLike[str], code: int = 0) -> subprocess.Complet
 
 
 def test_help_is_quick_and_teaches() -> None:
-    started_s = time.monotonic()
+    before = os.times()
     text = agentgym("--help").stdout
-    assert time.monotonic() - started_s < 2.0  # measured 0.4 s; room for a busy machine
+    after = os.times()
+    used_s = after.children_user - before.children_user + after.children_system - before.children_system
+    assert used_s < 2.0  # of the processor, since other work makes the wall clock go on; measured 0.4 s
     assert "agentgym eval agentgym/TextWorld-v0" in text
 
 
