@@ -1,0 +1,86 @@
+"""Token trees: the sequences that went in can be read off them, and a model reads in them what it reads in sequences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentgym.rewards.trajectory_reward import Continuation
+from agentgym.train.learner import Learner, LearnerConfig
+from agentgym.train.models import build_tiny
+from agentgym.train.scoring import LearnerModel
+from agentgym.train.token_tree import grow_trees
+
+WORDS = [f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(60)]
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), max_size=12), st.integers(1, 20))
+def test_a_tree_holds_each_beginning_once(sequences: list[list[int]], most_nodes: int) -> None:
+    found = {}
+    for places, tree in grow_trees([np.array(own) for own in sequences], most_nodes):
+        beginnings = {tuple(sequences[place][:end]) for place in places for end in range(1, len(sequences[place]) + 1)}
+        assert len(tree.ids) == len(beginnings)
+        assert len(tree.ids) <= max(most_nodes, len(sequences[places[0]]))
+        for place, path in zip(places, tree.paths, strict=True):
+            found[place] = tree.ids[path].tolist()
+            assert tree.depths[path].tolist() == list(range(len(path)))
+            for end, node in enumerate(path):
+                assert np.flatnonzero(tree.sees[node]).tolist() == sorted(path[: end + 1])
+    assert [found[place] for place in range(len(sequences))] == sequences
+
+
+@pytest.fixture(scope="module")
+def learner(tmp_path_factory: pytest.TempPathFactory) -> Learner:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    return Learner(build_tiny(WORDS, folder, hidden=128, layers=2), LearnerConfig(learning_rate=1e-3))
+
+
+@pytest.fixture
+def asked() -> list[Continuation]:
+    """Four turns of three episodes of one opening, an answer after each; and the actions themselves."""
+    chance = np.random.default_rng(0)
+    opening = chance.integers(5, 50, 30).tolist()
+    asked = []
+    for _ in range(3):
+        context = list(opening)
+        for _ in range(4):
+            action = chance.integers(5, 50, 4).tolist()
+            asked += [Continuation([*context, 7], [8, 9, 10]), Continuation(list(context), action)]
+            context += [*action, *chance.integers(5, 50, int(chance.integers(3, 25))).tolist()]
+    return asked
+
+
+@pytest.mark.parametrize("tokens_per_batch", [40, 100, 4096])
+def test_scores_in_trees_are_those_of_each_alone(
+    learner: Learner, asked: list[Continuation], tokens_per_batch: int
+) -> None:
+    model = LearnerModel(learner, tokens_per_batch)
+    learner.takes_trees = True
+    in_trees = model.score(asked)
+    learner.takes_trees = False
+    apart = model.score(asked)
+    learner.takes_trees = True
+    for one, own, other in zip(asked, in_trees, apart, strict=True):
+        ids = torch.tensor([[*one.context_ids, *one.ids]])
+        with torch.no_grad():
+            whole = learner.model(input_ids=ids).logits[0].log_softmax(-1)
+        alone = whole[len(one.context_ids) - 1 : -1].gather(-1, ids[0, len(one.context_ids) :, None])[:, 0]
+        assert own == pytest.approx(alone.numpy(), abs=1e-4)
+        assert other == pytest.approx(alone.numpy(), abs=1e-4)
+
+
+def test_what_continuations_begin_with_is_read_once(
+    learner: Learner, asked: list[Continuation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    tree_logits = learner.tree_logits
+    monkeypatch.setattr(learner, "tree_logits", lambda ids, *rest: read.append(ids.numel()) or tree_logits(ids, *rest))
+    LearnerModel(learner, 4096).score(asked * 2)
+    whole = {tuple([*one.context_ids, *one.ids][:-1]) for one in asked}
+    assert sum(read) == len({ids[:end] for ids in whole for end in range(1, len(ids) + 1)})
+    assert sum(read) < sum(map(len, whole)) / 3
