@@ -1,8 +1,6 @@
-"""Token trees: the sequences that went in can be read off them, and a model reads in them what it reads in sequences."""
+"""Token trees: they hold the sequences that went in, and a model reads in them what it reads in sequences."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
