@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from agentgym.stats import Interval, bootstrap_mean, paired_difference
 from agentgym.train.config import Recipe, load_recipe
+from agentgym.train.run import train
 from agentgym.trajectory import read_trajectories
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,13 +138,8 @@ class Plan:
     def _train(self, name: str, values: Overrides) -> None:
         recipe = self.recipe({"run.name": name, "run.out_dir": str(self.out), **values})
         self.out.mkdir(parents=True, exist_ok=True)
-        path = self.out / f"{name}.json"
-        path.write_text(recipe.model_dump_json(indent=2))
-        command = [sys.executable, "-m", "agentgym.cli.main", "train", str(path)]
-        if (self.out / name / "recipe.json").exists():
-            command.append("--resume")
-        with open(self.out / f"{name}.log", "a") as log:
-            subprocess.run(command, check=True, stdout=log, stderr=log)
+        with open(self.out / f"{name}.log", "a") as log, redirect_stdout(log), redirect_stderr(log):
+            train(recipe, resume=(recipe.run_dir / "recipe.json").exists())
 
 
 def read_run(folder: Path, arm: str, seed: int) -> Result:
