@@ -101,7 +101,7 @@ class Learner:
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model.train()
         self.shares_prefixes = not config.gradient_checkpointing and _has_plain_cache(base)
-        self.takes_trees = _has_plain_cache(base) and "position_ids" in inspect.signature(base.forward).parameters
+        self.takes_trees = _takes_trees(base)
         self.device = next(base.parameters()).device
         self.optimizer = Optimizer(self.model, config.optimizer, config.learning_rate, config.weight_decay)
         self._predicts: Tensor | None = None
@@ -248,6 +248,12 @@ def _has_plain_cache(model: Any) -> bool:
 
     layers = DynamicCache(config=model.config).layers
     return not model._is_stateful and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def _takes_trees(model: Any) -> bool:
+    """Say whether a token can be told its place and what to see: windows, states and ALiBi have their own ways."""
+    places = "position_ids" in inspect.signature(model.forward).parameters and not getattr(model.config, "alibi", False)
+    return places and _has_plain_cache(model)
 
 
 def log_distributions(logits: Tensor, temperature: float = 1.0) -> Tensor:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import MistralConfig, MistralForCausalLM
 
 from agentgym.rewards.trajectory_reward import Continuation
 from agentgym.train.learner import Learner, LearnerConfig
 from agentgym.train.models import build_tiny
 from agentgym.train.scoring import LearnerModel
+from agentgym.train.sync import trainer_logprobs
 from agentgym.train.token_tree import grow_trees
 
 WORDS = [f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(60)]
@@ -53,23 +54,35 @@ def asked() -> list[Continuation]:
     return asked
 
 
+@pytest.fixture(scope="module")
+def windowed(learner: Learner, tmp_path_factory: pytest.TempPathFactory) -> Learner:
+    """A model whose tokens see the last eight alone, which a tree's mask knows nothing of."""
+    folder = tmp_path_factory.mktemp("model") / "windowed"
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = MistralConfig(**sizes, num_key_value_heads=1, vocab_size=len(learner.tokenizer), sliding_window=8)
+    MistralForCausalLM(config).save_pretrained(folder)
+    learner.tokenizer.save_pretrained(folder)
+    return Learner(folder, LearnerConfig(learning_rate=1e-3))
+
+
+def score_alone(learner: Learner, one: Continuation) -> list[float]:
+    return trainer_logprobs(learner.model, one.context_ids, one.ids)
+
+
+def test_a_model_with_a_window_is_asked_sequence_by_sequence(windowed: Learner, asked: list[Continuation]) -> None:
+    assert not windowed.takes_trees
+    for one, own in zip(asked, LearnerModel(windowed, 4096).score(asked), strict=True):
+        assert own == pytest.approx(score_alone(windowed, one), abs=1e-4)
+
+
 @pytest.mark.parametrize("tokens_per_batch", [40, 100, 4096])
 def test_scores_in_trees_are_those_of_each_alone(
     learner: Learner, asked: list[Continuation], tokens_per_batch: int
 ) -> None:
     model = LearnerModel(learner, tokens_per_batch)
-    learner.takes_trees = True
-    in_trees = model.score(asked)
-    learner.takes_trees = False
-    apart = model.score(asked)
-    learner.takes_trees = True
-    for one, own, other in zip(asked, in_trees, apart, strict=True):
-        ids = torch.tensor([[*one.context_ids, *one.ids]])
-        with torch.no_grad():
-            whole = learner.model(input_ids=ids).logits[0].log_softmax(-1)
-        alone = whole[len(one.context_ids) - 1 : -1].gather(-1, ids[0, len(one.context_ids) :, None])[:, 0]
-        assert own == pytest.approx(alone.numpy(), abs=1e-4)
-        assert other == pytest.approx(alone.numpy(), abs=1e-4)
+    assert learner.takes_trees
+    for one, own in zip(asked, model.score(asked), strict=True):
+        assert own == pytest.approx(score_alone(learner, one), abs=1e-4)
 
 
 def test_what_continuations_begin_with_is_read_once(
