@@ -17,8 +17,6 @@ from agentgym.train.learner import Learner, log_distributions
 from agentgym.train.replicas import EngineReplicas
 from agentgym.train.token_tree import TokenTree, grow_trees
 
-_TREE_NODES = 384  # design: larger trees share more, and their masked attention costs the square
-
 
 class LearnerModel:
     """Scores with the model in training, teacher-forced in batches, without gradient, dropout or temperature.
@@ -57,7 +55,7 @@ class LearnerModel:
     def _score_trees(self, continuations: Sequence[Continuation]) -> list[Array]:
         # Nothing is predicted from the last token.
         read = [np.array([*one.context_ids, *one.ids][:-1], dtype=np.int64) for one in continuations]
-        trees = list(grow_trees(read, min(_TREE_NODES, self.tokens_per_batch)))
+        trees = list(grow_trees(read, self.tokens_per_batch))
         scores: dict[int, Array] = {}
         for batch in _tree_batches(trees, self.tokens_per_batch):
             scores |= self._score_batch(batch, continuations)

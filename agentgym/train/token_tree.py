@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
+_ENOUGH_NODES = 192
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,12 @@ class TokenTree:
 def grow_trees(sequences: Sequence[Ids], most_nodes: int) -> Iterator[tuple[list[int], TokenTree]]:
     """Yield trees, each with the places of its sequences in ``sequences``.
 
+    A tree shares the more the larger it is, but attention to it costs its square. Design: one ends before it has more
+    than 192 nodes, unless they are fewer than twice the sequence at hand, as those of one long episode are.
+
     Args:
         sequences: Of one token or more, in any order.
-        most_nodes: Of a tree, which is cut in two before it has more; one longer sequence stands alone.
+        most_nodes: Of any tree; one longer sequence stands alone.
     """
     # In the order of a dictionary, none has a longer beginning in common with a sequence than its neighbours have.
     order = sorted(range(len(sequences)), key=lambda place: sequences[place].tolist())
@@ -48,7 +52,7 @@ def grow_trees(sequences: Sequence[Ids], most_nodes: int) -> Iterator[tuple[list
     for place in order:
         own = sequences[place]
         common = _common(sequences[chosen[-1]], own) if chosen else 0
-        if chosen and nodes + len(own) - common > most_nodes:
+        if chosen and nodes + len(own) - common > min(max(_ENOUGH_NODES, 2 * len(own)), most_nodes):
             yield chosen, _tree([sequences[i] for i in chosen], shared)
             chosen, shared, nodes, common = [], [], 0, 0
         chosen.append(place)

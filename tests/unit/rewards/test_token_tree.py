@@ -95,3 +95,11 @@ def test_what_continuations_begin_with_is_read_once(
     whole = {tuple([*one.context_ids, *one.ids][:-1]) for one in asked}
     assert sum(read) == len({ids[:end] for ids in whole for end in range(1, len(ids) + 1)})
     assert sum(read) < sum(map(len, whole)) / 3
+
+
+def test_a_long_episode_is_one_tree_and_short_ones_share_some() -> None:
+    long = [np.arange(1000 + 20 * place) for place in range(10)]
+    assert [len(tree.ids) for _, tree in grow_trees(long, 8192)] == [1180]
+    assert max(len(tree.ids) for _, tree in grow_trees(long, 1100)) == 1100
+    short = [np.array([*range(40), 100 + place]) for place in range(400)]
+    assert [len(tree.ids) for _, tree in grow_trees(short, 8192)] == [192, 192, 136]
