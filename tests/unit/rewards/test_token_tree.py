@@ -91,15 +91,16 @@ def test_what_continuations_begin_with_is_read_once(
     read = []
     tree_logits = learner.tree_logits
     monkeypatch.setattr(learner, "tree_logits", lambda ids, *rest: read.append(ids.numel()) or tree_logits(ids, *rest))
-    LearnerModel(learner, 4096).score(asked * 2)
-    whole = {tuple([*one.context_ids, *one.ids][:-1]) for one in asked}
+    episode = asked[:8]
+    LearnerModel(learner, 4096).score(episode * 2)
+    whole = {tuple([*one.context_ids, *one.ids][:-1]) for one in episode}
     assert sum(read) == len({ids[:end] for ids in whole for end in range(1, len(ids) + 1)})
-    assert sum(read) < sum(map(len, whole)) / 3
+    assert sum(read) < sum(map(len, whole)) / 2
 
 
 def test_a_long_episode_is_one_tree_and_short_ones_share_some() -> None:
     long = [np.arange(1000 + 20 * place) for place in range(10)]
     assert [len(tree.ids) for _, tree in grow_trees(long, 8192)] == [1180]
-    assert max(len(tree.ids) for _, tree in grow_trees(long, 1100)) == 1100
+    assert [len(tree.ids) for _, tree in grow_trees(long, 1150)] == [1140, 1160, 1180]
     short = [np.array([*range(40), 100 + place]) for place in range(400)]
     assert [len(tree.ids) for _, tree in grow_trees(short, 8192)] == [192, 192, 136]
