@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from agentgym.stats import Interval, bootstrap_mean, paired_difference
 from agentgym.train.config import Recipe, load_recipe
-from agentgym.train.run import train
 from agentgym.trajectory import read_trajectories
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,6 +135,8 @@ class Plan:
         return read_run(folder, arm, seed)
 
     def _train(self, name: str, values: Overrides) -> None:
+        from agentgym.train.run import train  # loads torch, which a report has no use for
+
         recipe = self.recipe({"run.name": name, "run.out_dir": str(self.out), **values})
         self.out.mkdir(parents=True, exist_ok=True)
         with open(self.out / f"{name}.log", "a") as log, redirect_stdout(log), redirect_stderr(log):
