@@ -17,6 +17,8 @@ from agentgym.train.learner import Learner, log_distributions
 from agentgym.train.replicas import EngineReplicas
 from agentgym.train.token_tree import TokenTree, grow_trees
 
+_CPU_TOKENS = 1024  # design: the activations of more do not stay in a core's cache
+
 
 class LearnerModel:
     """Scores with the model in training, teacher-forced in batches, without gradient, dropout or temperature.
@@ -57,7 +59,8 @@ class LearnerModel:
         read = [np.array([*one.context_ids, *one.ids][:-1], dtype=np.int64) for one in continuations]
         trees = list(grow_trees(read, self.tokens_per_batch))
         scores: dict[int, Array] = {}
-        for batch in _tree_batches(trees, self.tokens_per_batch):
+        on_cpu = self.learner.device.type == "cpu"
+        for batch in _tree_batches(trees, min(self.tokens_per_batch, _CPU_TOKENS) if on_cpu else self.tokens_per_batch):
             scores |= self._score_batch(batch, continuations)
         return [scores[place] for place in range(len(continuations))]
 
