@@ -243,7 +243,7 @@ def draw(arms: Mapping[str, Sequence[Result]], path: Path, title: str) -> None:
             right.plot(place, _mean(run.after), marker="o", color=colour)
     left.set(xlabel="update", ylabel="success in training: mean and range of seeds", title=title)
     left.legend(frameon=False)
-    right.set(ylabel="success, held out", title="before (open) and after (filled), each seed")
+    right.set(ylabel="success, held out", title="before (open), after (filled)")
     right.set_xticks(range(len(arms)), list(arms), rotation=20)
     figure.savefig(path, dpi=100)
 
