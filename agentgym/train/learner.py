@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -100,6 +101,7 @@ class Learner:
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model.train()
         self.shares_prefixes = not config.gradient_checkpointing and _has_plain_cache(base)
+        self.takes_trees = _takes_trees(base)
         self.device = next(base.parameters()).device
         self.optimizer = Optimizer(self.model, config.optimizer, config.learning_rate, config.weight_decay)
         self._predicts: Tensor | None = None
@@ -114,25 +116,41 @@ class Learner:
         """Return the float32 logits of the sampled tokens, shape ``(tokens, vocabulary)``."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast):
             cache = self._read_prefix(batch) if len(batch.prefix) else None
-            self._predicts = batch.predicts.to(self.device)
-            try:
-                output = self.model(
-                    input_ids=batch.ids.to(self.device), past_key_values=cache, use_cache=cache is not None
-                )
-            finally:
-                self._predicts = None
+            output = self._read(batch.ids, batch.predicts, past_key_values=cache, use_cache=cache is not None)
+        logits: Tensor = output.logits[0].float()
+        return logits
+
+    def tree_logits(self, ids: Tensor, sees: Tensor, depths: Tensor, predicts: Tensor) -> Tensor:
+        """Return the float32 logits of chosen nodes of token trees, shape ``(nodes, vocabulary)``, in row order.
+
+        Only for a model that ``takes_trees``.
+
+        Args:
+            ids: Shape ``(trees, longest)``, as the next ones.
+            sees: Which nodes a node's token attends to, shape ``(trees, longest, longest)``; itself at least.
+            depths: Positions.
+            predicts: The chosen nodes.
+        """
+        mask, positions = sees[:, None].to(self.device), depths.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast):
+            output = self._read(ids, predicts, attention_mask=mask, position_ids=positions, use_cache=False)
         logits: Tensor = output.logits[0].float()
         return logits
 
     def _read_prefix(self, batch: MicroBatch) -> Any:
         """Return the prefix's keys and values, once for each sequence; the gradients of all flow back into them."""
-        self._predicts = torch.zeros(1, len(batch.prefix), dtype=torch.bool, device=self.device)
-        try:
-            cache = self.model(input_ids=batch.prefix[None].to(self.device), use_cache=True).past_key_values
-        finally:
-            self._predicts = None
+        ids = batch.prefix[None]
+        cache = self._read(ids, torch.zeros_like(ids, dtype=torch.bool), use_cache=True).past_key_values
         cache.batch_repeat_interleave(len(batch.ids))
         return cache
+
+    def _read(self, ids: Tensor, predicts: Tensor, **inputs: Any) -> Any:
+        """Return the model's output, with the logits of the tokens that predict, as one row."""
+        self._predicts = predicts.to(self.device)
+        try:
+            return self.model(input_ids=ids.to(self.device), **inputs)
+        finally:
+            self._predicts = None
 
     def logprobs(self, batch: MicroBatch, temperature: float = 1.0) -> Tensor:
         """Return the log-probability of each sampled token, shape ``(tokens,)``, with gradient."""
@@ -230,6 +248,12 @@ def _has_plain_cache(model: Any) -> bool:
 
     layers = DynamicCache(config=model.config).layers
     return not model._is_stateful and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def _takes_trees(model: Any) -> bool:
+    """Say whether a token can be told its place and what to see: windows, states and ALiBi have their own ways."""
+    places = "position_ids" in inspect.signature(model.forward).parameters and not getattr(model.config, "alibi", False)
+    return places and _has_plain_cache(model)
 
 
 def log_distributions(logits: Tensor, temperature: float = 1.0) -> Tensor:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from agentgym.errors import RewardError
 from agentgym.rewards.trajectory_reward import Array, Continuation
 from agentgym.train.batch import TokenSequence, in_batch_order, with_old_logprobs
 from agentgym.train.engine import VllmEngine
-from agentgym.train.learner import Learner
+from agentgym.train.learner import Learner, log_distributions
 from agentgym.train.replicas import EngineReplicas
+from agentgym.train.token_tree import TokenTree, grow_trees
+
+_CPU_TOKENS = 1024  # design: the activations of more do not stay in a core's cache
 
 
 class LearnerModel:
     """Scores with the model in training, teacher-forced in batches, without gradient, dropout or temperature.
 
-    What continuations of a batch begin with is read once, as in training, and equal ones are scored once: before its
-    first turn, all members of a group have read the same.
+    What continuations begin with is read once: the turns of an episode and the members of a group share most of it.
 
     Args:
         learner: The model; its adapters count.
@@ -43,24 +46,75 @@ class LearnerModel:
         _check(continuations)
         if not continuations:
             return []
-        asked = [(tuple(one.context_ids), tuple(one.ids)) for one in continuations]
-        different = {one: _sequence(*one) for one in asked}
-        scores: dict[int, Array] = {}
         training = self.learner.model.training
         self.learner.model.eval()
         try:
             with torch.no_grad():
-                scored = with_old_logprobs(
-                    list(different.values()),
-                    self.tokens_per_batch,
-                    self.learner.logprobs,
-                    share=self.learner.shares_prefixes,
-                )
+                return (self._score_trees if self.learner.takes_trees else self._score_apart)(continuations)
         finally:
             self.learner.model.train(training)
-        for sequence, result in zip(in_batch_order(list(different.values())), scored, strict=True):
-            scores[id(sequence)] = result.old_logprobs[result.sampled].astype(np.float64)
+
+    def _score_trees(self, continuations: Sequence[Continuation]) -> list[Array]:
+        # Nothing is predicted from the last token.
+        read = [np.array([*one.context_ids, *one.ids][:-1], dtype=np.int64) for one in continuations]
+        trees = list(grow_trees(read, self.tokens_per_batch))
+        scores: dict[int, Array] = {}
+        on_cpu = self.learner.device.type == "cpu"
+        for batch in _tree_batches(trees, min(self.tokens_per_batch, _CPU_TOKENS) if on_cpu else self.tokens_per_batch):
+            scores |= self._score_batch(batch, continuations)
+        return [scores[place] for place in range(len(continuations))]
+
+    def _score_batch(
+        self, trees: Sequence[tuple[list[int], TokenTree]], continuations: Sequence[Continuation]
+    ) -> dict[int, Array]:
+        """Return the scores of the trees' continuations by their places."""
+        longest = max(len(tree.ids) for _, tree in trees)
+        ids, depths = np.zeros((2, len(trees), longest), dtype=np.int64)
+        sees = np.tile(np.eye(longest, dtype=bool), (len(trees), 1, 1))  # padding sees itself: a softmax needs one
+        predicts = np.zeros((len(trees), longest), dtype=bool)
+        asked: list[tuple[int, NDArray[np.int64]]] = []
+        for row, (places, tree) in enumerate(trees):
+            size = len(tree.ids)
+            ids[row, :size], depths[row, :size], sees[row, :size, :size] = tree.ids, tree.depths, tree.sees
+            for place, path in zip(places, tree.paths, strict=True):
+                nodes = path[-len(continuations[place].ids) :]
+                predicts[row, nodes] = True
+                asked.append((place, row * longest + nodes))
+        given = [torch.from_numpy(array) for array in (ids, sees, depths, predicts)]
+        distributions = log_distributions(self.learner.tree_logits(*given))
+        rows = predicts.ravel().cumsum() - 1  # of the distributions, by node
+        nodes = rows[np.concatenate([own for _, own in asked])]
+        targets = np.concatenate([np.asarray(continuations[place].ids) for place, _ in asked])
+        picked = distributions[torch.from_numpy(nodes), torch.from_numpy(targets)].cpu().numpy().astype(np.float64)
+        ends = np.cumsum([len(own) for _, own in asked])[:-1]
+        return {place: part for (place, _), part in zip(asked, np.split(picked, ends), strict=True)}
+
+    def _score_apart(self, continuations: Sequence[Continuation]) -> list[Array]:
+        """Score one after the other, equal ones once."""
+        asked = [(tuple(one.context_ids), tuple(one.ids)) for one in continuations]
+        different = {one: _sequence(*one) for one in asked}
+        sequences = list(different.values())
+        share = self.learner.shares_prefixes
+        scored = with_old_logprobs(sequences, self.tokens_per_batch, self.learner.logprobs, share=share)
+        scores = {
+            id(sequence): result.old_logprobs[result.sampled].astype(np.float64)
+            for sequence, result in zip(in_batch_order(sequences), scored, strict=True)
+        }
         return [scores[id(different[one])] for one in asked]
+
+
+def _tree_batches(
+    trees: Sequence[tuple[list[int], TokenTree]], tokens_per_batch: int
+) -> Iterator[list[tuple[list[int], TokenTree]]]:
+    """Yield trees of similar sizes together, the largest first."""
+    batch: list[tuple[list[int], TokenTree]] = []
+    for own in sorted(trees, key=lambda pair: -len(pair[1].ids)):
+        if batch and (len(batch) + 1) * len(batch[0][1].ids) > tokens_per_batch:
+            yield batch
+            batch = []
+        batch.append(own)
+    if batch:
+        yield batch
 
 
 class EngineModel:
