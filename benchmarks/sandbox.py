@@ -376,11 +376,8 @@ async def run(options: argparse.Namespace) -> None:
     names = ["plain spawn", *(side.name for side in sides)]
     base = "SWE-ReX docker" if "SWE-ReX docker" in names else "docker run"
     print_tables(times, names, base)
-    overhead = [
-        ours - plain
-        for ours, plain in zip(*(times["exec"].get(n, []) for n in ("agentgym bwrap", "plain spawn")), strict=False)
-    ]
-    if overhead:
+    pairs = zip(times["exec"].get("agentgym bwrap", []), times["exec"].get("plain spawn", []), strict=False)
+    if overhead := [ours - plain for ours, plain in pairs]:
         print(f"\nbwrap's exec over a plain spawn: {at(overhead, 50):.1f} / {at(overhead, 95):.1f} ms")
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"\n{rounds} starts and {commands} commands on each side, in turns; {os.cpu_count()} cores, load {load}.")
@@ -390,9 +387,7 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 starts, 20 commands, 10 at once")
-    parser.add_argument(
-        "--only", choices=["bwrap", "docker"], help="this kind of box, beside nothing but a plain spawn"
-    )
+    parser.add_argument("--only", choices=["bwrap", "docker"], help="this kind, beside nothing but a plain spawn")
     parser.add_argument("--rounds", type=int, default=20, help="starts of each side")
     parser.add_argument("--commands", type=int, default=100, help="commands of each side")
     parser.add_argument("--parallel", type=int, default=50, help="boxes at once")
