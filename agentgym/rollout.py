@@ -243,8 +243,7 @@ async def _take_turn(record: _Record, lane: Lane, policy: Policy) -> Ending | No
     acted_s = time.monotonic()
     observation, _, terminated, truncated, info = await lane.step(said.text)
     stepped_s = time.monotonic()
-    turn = _turn(dialogue, said, info, acted_s - before_s, stepped_s - acted_s)
-    record.turns.append(replace(turn, image=record.image))
+    record.turns.append(_turn(record, said, info, acted_s - before_s, stepped_s - acted_s))
     await record.see(observation)
     dialogue.token_ids += [*said.prompt_ids, *said.token_ids]
     dialogue.closed = said.finish_reason == "stop"
@@ -256,7 +255,8 @@ async def _take_turn(record: _Record, lane: Lane, policy: Policy) -> Ending | No
     return "terminated" if terminated else "truncated"
 
 
-def _turn(dialogue: Dialogue, said: Completion, info: dict[str, Any], policy_s: float, env_s: float) -> Turn:
+def _turn(record: _Record, said: Completion, info: dict[str, Any], policy_s: float, env_s: float) -> Turn:
+    dialogue = record.dialogue
     start = len(dialogue.token_ids) + len(said.prompt_ids)
     return Turn(
         observation=dialogue.observation,
@@ -271,6 +271,7 @@ def _turn(dialogue: Dialogue, said: Completion, info: dict[str, Any], policy_s: 
         executable=bool(info["executable"]),
         invalid_action=bool(info["invalid_action"]),
         mistake=said.mistake,
+        image=record.image,
         mark=Mark(info["mark"]["kind"], tuple(info["mark"]["place"])) if "mark" in info else None,
         policy_s=policy_s,
         env_s=env_s,

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from agentgym.stats import Interval, bootstrap_mean, paired_difference
 from agentgym.train.config import Recipe, load_recipe
 from agentgym.trajectory import read_trajectories
+from agentgym.whole_file import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 Overrides = Mapping[str, Any]
@@ -188,7 +189,7 @@ def write_results(path: Path, settings: Mapping[str, Any], results: Iterable[Res
     """Write results, a line per run."""
     path.parent.mkdir(parents=True, exist_ok=True)
     runs = ",\n".join(json.dumps(asdict(result)) for result in sorted(results, key=lambda r: (r.arm, r.seed)))
-    path.write_text(f'{{"settings": {json.dumps(settings)},\n"runs": [\n{runs}\n]}}\n')
+    write_whole(path, f'{{"settings": {json.dumps(settings)},\n"runs": [\n{runs}\n]}}\n')
 
 
 def by_arm(suite: str, results: Sequence[Result]) -> dict[str, list[Result]]:

@@ -6,8 +6,6 @@ escapes it, shows control characters as text, and carries a policy under which n
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import importlib.util
 import json
 import os
@@ -19,8 +17,10 @@ from agentgym.errors import UsageError
 from agentgym.machine import machine_size
 from agentgym.report import curves, style, summary
 from agentgym.report.episodes import pick_pairs, visible
+from agentgym.report.page import render_page
 from agentgym.report.record import RunRecord, load_run
 from agentgym.report.summary import Headline
+from agentgym.whole_file import write_whole
 
 PAGE, PICTURE = "report.html", "curves.png"
 
@@ -53,41 +53,29 @@ def write_report(run_dir: Path) -> Path:
             figures["health"] = style.to_svg(
                 health, "health", "Entropy, gradient norm and other figures of each update"
             )
-    unfinished = run_dir / f".{PAGE}"
-    unfinished.write_text(_render(run, headline, figures), encoding="utf-8")
-    os.replace(unfinished, run_dir / PAGE)
+    write_whole(run_dir / PAGE, _render(run, headline, figures))
     return run_dir / PAGE
 
 
 def _render(run: RunRecord, headline: Headline, figures: Mapping[str, str]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    pages = Environment(
-        loader=PackageLoader("agentgym.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    pages.filters.update(
-        percent=summary.percent, points=summary.points, interval_said=summary.interval_said, visible=visible
-    )
-    script = _source("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return pages.get_template("page.html.jinja").render(
-        run=run,
-        headline=headline,
-        facts=summary.facts(run),
-        machine=machine_size(),
-        held_out=summary.tasks_named(run, run.evals[-1]) if run.evals else "",
-        command=visible(summary.rerun_command(run)),
-        recipe=visible(json.dumps(run.recipe, indent=2, ensure_ascii=False, default=str)) if run.recipe else "",
-        caption=curves.caption(run),
-        table=pick_pairs(run),
-        figures={name: Markup(svg) for name, svg in figures.items()},
-        css=Markup(_source("page.css")),
-        script=Markup(script),
-        digest=digest,
-        kinds=_kind_rows(run),
-    )
+    values = {
+        "run": run,
+        "headline": headline,
+        "facts": summary.facts(run),
+        "machine": machine_size(),
+        "held_out": summary.tasks_named(run, run.evals[-1]) if run.evals else "",
+        "command": visible(summary.rerun_command(run)),
+        "recipe": visible(json.dumps(run.recipe, indent=2, ensure_ascii=False, default=str)) if run.recipe else "",
+        "caption": curves.caption(run),
+        "table": pick_pairs(run),
+        "figures": {name: Markup(svg) for name, svg in figures.items()},
+        "kinds": _kind_rows(run),
+    }
+    said = (summary.percent, summary.points, summary.interval_said, visible)
+    filters = {say.__name__: say for say in said}
+    return render_page("page.html.jinja", values, styles=("page.css",), script="page.js", filters=filters)
 
 
 def _kind_rows(run: RunRecord) -> list[dict[str, Any]]:
@@ -100,7 +88,3 @@ def _kind_rows(run: RunRecord) -> list[dict[str, Any]]:
         tasks = max((result.episodes for result in found.values() if result is not None), default=0)
         rows.append({"kind": kind, "tasks": tasks, "before": found.get("before"), "after": found.get("after")})
     return rows
-
-
-def _source(name: str) -> str:
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")

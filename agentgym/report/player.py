@@ -7,9 +7,7 @@ no script but the page's own runs.
 from __future__ import annotations
 
 import base64
-import hashlib
 import importlib.util
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +17,10 @@ from typing import Any
 from agentgym.errors import UsageError
 from agentgym.pictures import pictures_beside
 from agentgym.report.episodes import visible
+from agentgym.report.page import render_page
 from agentgym.report.record import load_run
 from agentgym.trajectory import Trajectory, Turn, read_trajectories
+from agentgym.whole_file import write_whole
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_PICTURES_MB = 200
@@ -108,33 +108,20 @@ def write_player(reels: Sequence[Reel], page: Path) -> Path:
     """
     if importlib.util.find_spec("jinja2") is None:
         raise UsageError("watching episodes needs jinja2: pip install 'agentgym-core[train]'")
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
     cutting = _Cutting()
     episodes = [
         {"reel": number, **_episode(trajectory, reel.pictures, cutting)}
         for number, reel in enumerate(reels)
         for trajectory in reel.episodes
     ]
-    pages = Environment(
-        loader=PackageLoader("agentgym.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    here = Path(__file__).parent
-    script = (here / "player.js").read_text(encoding="utf-8")
-    text = pages.get_template("player.html.jinja").render(
-        title=visible(reels[0].title if len(reels) == 1 else reels[0].episodes[0].env_id),
-        data={"reels": [visible(reel.title) for reel in reels], "episodes": episodes, "pictures": cutting.held},
-        notes=_notes(cutting),
-        css=Markup("".join((here / name).read_text(encoding="utf-8") for name in ("page.css", "player.css"))),
-        script=Markup(script),
-        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )
+    values = {
+        "title": visible(reels[0].title if len(reels) == 1 else reels[0].episodes[0].env_id),
+        "data": {"reels": [visible(reel.title) for reel in reels], "episodes": episodes, "pictures": cutting.held},
+        "notes": _notes(cutting),
+    }
+    text = render_page("player.html.jinja", values, styles=("page.css", "player.css"), script="player.js")
     page.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = page.with_name(f".{page.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, page)
+    write_whole(page, text)
     return page
 
 

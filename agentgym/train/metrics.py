@@ -15,6 +15,7 @@ from typing import Any
 
 from agentgym.errors import RecipeError
 from agentgym.train.config import Recipe
+from agentgym.whole_file import write_whole
 
 METRICS, EVALS, SUPERSEDED = "metrics.jsonl", "evals.jsonl", "superseded.jsonl"
 WANDB_ID = "wandb_run_id"
@@ -101,9 +102,7 @@ class RunLog:
             if superseded:
                 with open(self.folder / SUPERSEDED, "a", encoding="utf-8") as file:
                     file.writelines(json.dumps(line) + "\n" for line in superseded)
-            unfinished = self.folder / f".{name}"
-            unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-            os.replace(unfinished, self.folder / name)
+            write_whole(self.folder / name, "".join(json.dumps(line) + "\n" for line in kept))
         return last_s
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +41,7 @@ from agentgym.train.shaping import RewardChain, open_rewards
 from agentgym.train.sync import push_weights
 from agentgym.train.warmstart import prepare_model, world_options
 from agentgym.trajectory import Trajectory, write_trajectories
+from agentgym.whole_file import write_whole
 
 RECIPE = "recipe.json"
 
@@ -98,9 +98,7 @@ def _open_directory(recipe: Recipe, resume: bool) -> Checkpoint | None:
     if resume:
         _say(f"resuming after update {found.step}" if found else "no checkpoint yet: resuming from the beginning")
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{RECIPE}"
-    unfinished.write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
-    os.replace(unfinished, folder / RECIPE)
+    write_whole(folder / RECIPE, recipe.model_dump_json(indent=2))
     return found
 
 

@@ -107,9 +107,13 @@ def _open(config: EngineConfig) -> Any:
 def engine_arguments(config: EngineConfig) -> Any:
     """Return vLLM's own ``EngineArgs``, with which its other front ends can be opened in the same way."""
     from vllm import EngineArgs
+    from vllm.platforms import current_platform
 
-    from agentgym.train.vllm_norms import priority
+    options: dict[str, Any] = {}
+    if current_platform.is_cpu():
+        from agentgym.train.vllm_norms import PRIORITY
 
+        options["ir_op_priority"] = PRIORITY
     return EngineArgs(
         model=config.model,
         dtype=config.dtype,
@@ -126,7 +130,7 @@ def engine_arguments(config: EngineConfig) -> Any:
         generation_config="vllm",  # the model's own defaults would change top-k behind the caller's back
         disable_log_stats=True,
         use_tqdm_on_load=False,
-        ir_op_priority=priority(),
+        **options,
     )
 
 

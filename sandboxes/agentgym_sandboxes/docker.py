@@ -29,11 +29,10 @@ from agentgym_sandboxes.docker_container import (
     sweep,
 )
 from agentgym_sandboxes.docker_engine import QUICK_S, DockerError, Engine, connect, settle
-from agentgym_sandboxes.docker_exec import Calls, Ending, Program, run_program
+from agentgym_sandboxes.docker_exec import GRACE_S, Calls, Ending, Program, run_program
 from agentgym_sandboxes.docker_server import CommandServer
 
 _log = logging.getLogger(__name__)
-_GRACE_S = 5.0  # after its deadline a command ends even if this process has died; after as much again, by SIGKILL
 
 
 class DockerSandbox(Sandbox):
@@ -297,6 +296,9 @@ def _has_begun(ending: Ending) -> bool:
 
 
 def _wrap(program: Program) -> list[str]:
-    """Return the command below ``timeout``, a second line of defence should this process die before its deadline."""
-    limit_s = f"{max(0.0, program.deadline - time.monotonic()) + _GRACE_S:.3f}"
-    return ["/usr/bin/env", "-C", program.cwd, "/usr/bin/timeout", "-k", str(_GRACE_S), limit_s, *program.argv]
+    """Return the command below ``timeout``, a second line of defence should this process die before its deadline.
+
+    It ends the command after a time of grace, and after as much again by SIGKILL.
+    """
+    limit_s = f"{max(0.0, program.deadline - time.monotonic()) + GRACE_S:.3f}"
+    return ["/usr/bin/env", "-C", program.cwd, "/usr/bin/timeout", "-k", str(GRACE_S), limit_s, *program.argv]

@@ -14,6 +14,7 @@ from typing import Any
 
 from agentgym_sandboxes.docker_engine import DockerError, Engine
 
+GRACE_S = 5.0  # after its deadline a command ends even if this process has died
 _CHUNK_BYTES = 1 << 16
 _POLL_S = (0.15, 1.0)  # first and longest pause between two questions to the daemon while a stream is silent
 _REST_S = 0.5  # what was written before the end may arrive so much later

@@ -17,12 +17,11 @@ import socket
 import time
 from pathlib import Path
 
-from agentgym_sandboxes.docker_exec import Calls, Demultiplexer, Ending, Frames, Program, Stream
+from agentgym_sandboxes.docker_exec import GRACE_S, Calls, Demultiplexer, Ending, Frames, Program, Stream
 
 _log = logging.getLogger(__name__)
 _PERL = "/usr/bin/perl"
 _START_S = 15.0
-_GRACE_S = 5.0  # after its deadline a command ends even if this process has died
 _POLL_S = (1.0, 4.0)  # first and longest silence after which the daemon is asked whether it is still there
 _ENDED, _LONGEST_LINE = 3, 300
 KILLED = 137
@@ -241,7 +240,7 @@ async def _send_rest(connection: socket.socket, parts: list[memoryview]) -> None
 
 
 def _pack(program: Program) -> bytes:
-    limit_s = math.ceil(program.deadline - time.monotonic() + _GRACE_S)
+    limit_s = math.ceil(program.deadline - time.monotonic() + GRACE_S)
     env = [f"{name}={value}" for name, value in program.env.items()]
     words = [program.cwd, str(max(1, limit_s)), str(len(program.stdin)), str(len(env)), *env, *program.argv]
     head = "\0".join(words).encode()

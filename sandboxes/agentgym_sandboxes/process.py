@@ -68,7 +68,7 @@ class Capture:
         try:
             fds += os.pipe2(os.O_CLOEXEC)
             fds += os.pipe2(os.O_CLOEXEC)
-            has_pipe = stdin is None or stdin != b""
+            has_pipe = stdin != b""
             fds += os.pipe2(os.O_CLOEXEC) if has_pipe else [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
         except OSError as error:
             for fd in fds:

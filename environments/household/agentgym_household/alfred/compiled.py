@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from textworld.envs.pddl import logic as pddl_logic
 from textworld.generator.game import EntityInfo
@@ -19,6 +19,8 @@ from agentgym_household.alfred.grammar import SharedGrammar
 from agentgym_household.alfred.translation import Translation, find_translation
 from agentgym_household.alfred.trust import find_task, normalise_grammar
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 MAX_GAMES = 256
 MAX_FEEDBACKS = 20_000
 MAX_LANDINGS = 1_000
@@ -87,15 +89,17 @@ class CompiledGame:
 
     def remember_feedback(self, key: tuple[int, int], text: str) -> None:
         """Keep a text, and forget the oldest if there are too many."""
-        self.feedbacks[key] = text
-        if len(self.feedbacks) > MAX_FEEDBACKS:
-            self.feedbacks.popitem(last=False)
+        _remember(self.feedbacks, key, text, MAX_FEEDBACKS)
 
     def remember_landing(self, key: tuple[int, str], landing: tuple[int, Transition]) -> None:
         """Keep what a command led to, and forget the oldest if there are too many."""
-        self.landings[key] = landing
-        if len(self.landings) > MAX_LANDINGS:
-            self.landings.popitem(last=False)
+        _remember(self.landings, key, landing, MAX_LANDINGS)
+
+
+def _remember(kept: OrderedDict[Key, Value], key: Key, value: Value, most: int) -> None:
+    kept[key] = value
+    if len(kept) > most:
+        kept.popitem(last=False)
 
 
 class Operator:
