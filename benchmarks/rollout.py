@@ -85,6 +85,25 @@ class Request:
     tokens: int
 
 
+@dataclass(frozen=True)
+class Round:
+    """What one side sampled, in how many seconds, and for how many of them vLLM was in a step."""
+
+    tokens: int
+    took_s: float
+    busy_s: float
+
+    @property
+    def speed(self) -> float:
+        """Tokens per second."""
+        return self.tokens / self.took_s
+
+    @property
+    def busy(self) -> float:
+        """Share of the time that vLLM was in a step."""
+        return self.busy_s / self.took_s
+
+
 class Recorder:
     """An engine that notes what it is asked."""
 
@@ -152,7 +171,7 @@ def open_config(model: Path, concurrency: int) -> EngineConfig:
 
 
 def decode_raw(pipe: Connection, config: EngineConfig) -> None:
-    """Answer lists of requests with the seconds that ``LLM.generate`` takes; runs in a process of its own."""
+    """Answer lists of requests with what ``LLM.generate`` takes for them; runs in a process of its own."""
     from vllm import LLM
     from vllm.inputs import TokensPrompt
 
@@ -163,21 +182,32 @@ def decode_raw(pipe: Connection, config: EngineConfig) -> None:
         vllm_runtime._limit_threads(config.threads)
         vllm_runtime._skip_rank_kernel()
         llm = LLM.from_engine_args(engine_arguments(config))
-    pipe.send(0.0)
+    busy_s = 0.0
+    step = llm.llm_engine.step
+
+    def timed_step() -> Any:
+        nonlocal busy_s
+        started_s = time.perf_counter()
+        outputs = step()
+        busy_s += time.perf_counter() - started_s
+        return outputs
+
+    llm.llm_engine.step = timed_step  # type: ignore[method-assign]
+    pipe.send(None)
     while requests := pipe.recv():
         llm.reset_prefix_cache()
         params = [sampling_params(SamplingParams(max_tokens=request.tokens), ()) for request in requests]
         prompts = [TokensPrompt(prompt_token_ids=request.prompt_ids) for request in requests]
-        started_s = time.perf_counter()
+        busy_s, started_s = 0.0, time.perf_counter()
         outputs = llm.generate(prompts, params, use_tqdm=False)
         took_s = time.perf_counter() - started_s
         assert [len(output.outputs[0].token_ids) for output in outputs] == [request.tokens for request in requests]
-        pipe.send(took_s)
+        pipe.send(Round(sum(request.tokens for request in requests), took_s, busy_s))
 
 
 @contextmanager
 def raw_decoder(config: EngineConfig) -> Iterator[Any]:
-    """Give a function from requests to seconds."""
+    """Give a function from requests to what they took."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=decode_raw, args=(there, config), daemon=True)
@@ -185,9 +215,10 @@ def raw_decoder(config: EngineConfig) -> Iterator[Any]:
     there.close()
     here.recv()
 
-    def decode(requests: Sequence[Request]) -> float:
+    def decode(requests: Sequence[Request]) -> Round:
         here.send(requests)
-        return float(here.recv())
+        result: Round = here.recv()
+        return result
 
     try:
         yield decode
@@ -218,25 +249,31 @@ def plan_groups(env_id: str, groups: int, number: int) -> list[Episode]:
 
 
 @dataclass
-class Speeds:
-    """Tokens per second of every round: of rollouts, and of raw decoding of their requests."""
+class Sides:
+    """The rounds of rollouts, and of raw decoding of their requests."""
 
-    rollout: list[float] = field(default_factory=list)
-    raw: list[float] = field(default_factory=list)
+    rollout: list[Round] = field(default_factory=list)
+    raw: list[Round] = field(default_factory=list)
 
     def row(self, *names: str) -> str:
         """Return a row of the table."""
-        ratios = [ours / theirs for ours, theirs in zip(self.rollout, self.raw, strict=True)]
-        rounds = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        figures = [f"{statistics.median(speeds):.0f}" for speeds in (self.rollout, self.raw)]
-        return f"| {' | '.join([*names, *figures, f'{statistics.median(ratios):.2f}', rounds])} |"
+        pairs = list(zip(self.rollout, self.raw, strict=True))
+        speeds = [f"{statistics.median(side.speed for side in sides):.0f}" for sides in (self.rollout, self.raw)]
+        ratios = [
+            _with_all([getattr(ours, what) / getattr(raw, what) for ours, raw in pairs]) for what in ("speed", "busy")
+        ]
+        return f"| {' | '.join([*names, *speeds, *ratios])} |"
+
+
+def _with_all(ratios: Sequence[float]) -> str:
+    return f"{statistics.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
 
 
 def decoding(engine: VllmEngine, policy: VllmPolicy, model: Path, args: argparse.Namespace) -> None:
     """Print the table of rollouts beside raw decoding."""
     recorder = Recorder(engine)
     policy.engine = recorder  # type: ignore[assignment]  # it has what a policy asks of an engine
-    speeds: dict[tuple[str, str], Speeds] = {}
+    sides: dict[tuple[str, str], Sides] = {}
     with ExitStack() as stack, asyncio.Runner() as runner:
         decode = stack.enter_context(raw_decoder(open_config(model, args.concurrency)))
         rollouts = {}
@@ -251,16 +288,16 @@ def decoding(engine: VllmEngine, policy: VllmPolicy, model: Path, args: argparse
                 for games in ("new", "known"):
                     recorder.requests.clear()
                     engine.call(lambda llm: llm.reset_prefix_cache())
-                    started_s = time.perf_counter()
+                    busy_s, started_s = engine.counters.busy_s, time.perf_counter()
                     runner.run(rollout.play(plan))
                     took_s = time.perf_counter() - started_s
                     tokens = sum(request.tokens for request in recorder.requests)
-                    side = speeds.setdefault((workers, games), Speeds())
-                    side.rollout.append(tokens / took_s)
-                    side.raw.append(tokens / decode(recorder.requests))
-    print("| workers | games | rollout, tokens/s | `LLM.generate`, tokens/s | ratio, median | in each round |")
-    print("|---|---|---:|---:|---:|---|")
-    for names, side in sorted(speeds.items(), key=lambda item: item[0][1], reverse=True):
+                    side = sides.setdefault((workers, games), Sides())
+                    side.rollout.append(Round(tokens, took_s, engine.counters.busy_s - busy_s))
+                    side.raw.append(decode(recorder.requests))
+    print("| workers | games | rollout, tokens/s | `LLM.generate`, tokens/s | ratio | busy in vLLM's steps, ratio |")
+    print("|---|---|---:|---:|---|---|")
+    for names, side in sorted(sides.items(), key=lambda item: item[0][1], reverse=True):
         print(side.row(*names))
     print(
         f"\n{args.episodes} episodes a round of {HOUSEHOLD_KWARGS['max_turns']} turns, {args.concurrency} in flight.\n"
