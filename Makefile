@@ -7,6 +7,8 @@ TESTED := $(VENV)/.tested
 PACKS := $(wildcard environments/*/agentgym_*)
 PROJECTS := $(wildcard environments/*/pyproject.toml)
 RUN := runs/demo
+# pip was told to write no bytecode: if Python may not either, each process compiles vLLM again, for 15 seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test check bench install clean
 

@@ -16,7 +16,7 @@ _SCALE, _COLUMNS = 2, 4
 
 
 def draw_curves(figures: Mapping[str, Any], path: Path, window: int = 10) -> None:
-    """Draw the loss of the warm start, and the share of sampled answers that hit, by update and reward."""
+    """Draw the loss of the warm start, and the share of sampled answers that hit: mean and range of a reward's seeds."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -25,10 +25,11 @@ def draw_curves(figures: Mapping[str, Any], path: Path, window: int = 10) -> Non
     canvas, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.5))
     left.plot([row["screens"] for row in figures["warm"]], [row["loss"] for row in figures["warm"]])
     left.set(xlabel="screens", ylabel="loss of a token", title="warm start")
-    for name, run in figures["rewards"].items():
-        hits = [row["hit"] for row in run["log"]]
-        smooth = [float(np.mean(hits[max(0, n + 1 - window) : n + 1])) for n in range(len(hits))]
-        right.plot(smooth, label=name)
+    for name, runs in figures["rewards"].items():
+        hits = np.array([[row["hit"] for row in run["log"]] for run in runs])
+        smooth = np.stack([hits[:, max(0, n + 1 - window) : n + 1].mean(1) for n in range(hits.shape[1])], 1)
+        (line,) = right.plot(smooth.mean(0), label=f"{name}, {len(runs)} seeds")
+        right.fill_between(range(len(smooth[0])), smooth.min(0), smooth.max(0), color=line.get_color(), alpha=0.2)
     right.set(xlabel="update", ylabel=f"hits of sampled answers, mean of {window}", title="GRPO by reward")
     if figures["rewards"]:
         right.legend()

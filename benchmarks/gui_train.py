@@ -1,10 +1,11 @@
 """A vision-language model made from scratch learns to point on drawn screens; then GRPO, Gaussian or sparse reward.
 
-python benchmarks/gui_train.py --out runs/gui --minutes 10 --updates 60
+python benchmarks/gui_train.py --out runs/gui --minutes 10 --updates 60 --seeds 0 1 2
 
 Screens are panels of the gui pack's generator; the test split has layouts that training never shows. The warm start is
-supervised and stops at its time; each reward then starts from the same weights, with the same tasks, seeds and number
-of updates. Writes ``figures.json``, ``curves.png`` and ``predictions.png``. One core is enough.
+supervised and stops at its time; each reward then starts from the same weights, and in each seed plays the same tasks
+for the same number of updates. Writes ``figures.json`` after each run, goes on with the runs that it lacks, prints a
+table, and draws ``curves.png`` and ``predictions.png``. One core is enough.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,12 +181,12 @@ def evaluate(model: Any, words: Words, data: Screens) -> dict[str, float]:
     }
 
 
-def grpo(model: Any, words: Words, data: Screens, variant: str, updates: int) -> list[dict[str, float]]:
-    """Train with one reward; tasks and seeds are the same for every reward."""
+def grpo(model: Any, words: Words, data: Screens, variant: str, updates: int, seed: int) -> list[dict[str, float]]:
+    """Train with one reward; the tasks of a seed are the same for every reward."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, betas=(0.9, 0.98), weight_decay=0.0)
     method, estimate = make_reward("gaussian", variant=variant), find_advantage("grpo")
-    chance, tasks, copies = np.random.default_rng(1), 24, 8
-    torch.manual_seed(1)
+    chance, tasks, copies = np.random.default_rng([seed, 1]), 24, 8
+    torch.manual_seed(seed)
     log = []
     for update in range(updates):
         asked = [data.targets[int(i)] for i in chance.integers(len(data.targets), size=tasks)]
@@ -216,8 +218,22 @@ def grpo(model: Any, words: Words, data: Screens, variant: str, updates: int) ->
             {"update": update, "hit": float(np.mean(hits)), "tied": float(tied), "off_policy": off, "norm": float(norm)}
         )
         if update % 10 == 9:
-            print(variant, json.dumps(log[-1]), flush=True)
+            print(variant, seed, json.dumps(log[-1]), flush=True)
     return log
+
+
+def print_table(figures: Mapping[str, Any]) -> None:
+    """Print what each reward came to on the test screens, answered greedily."""
+    warm = figures["after_warm"]["test"]
+    print("| reward | hits | each seed | hits, text | hits, icons | Gaussian reward |\n|---|---:|---|---:|---:|---:|")
+    rows = {
+        "warm start": [warm],
+        **{v: [run["after"]["test"] for run in runs] for v, runs in figures["rewards"].items()},
+    }
+    for name, ends in rows.items():
+        each = ", ".join(f"{end['hit/all']:.3f}" for end in ends)
+        means = [float(np.mean([end[key] for end in ends])) for key in ("hit/all", "hit/text", "hit/icon", "gaussian")]
+        print(f"| {name} | {means[0]:.3f} | {each} | {' | '.join(f'{mean:.3f}' for mean in means[1:])} |")
 
 
 def main() -> None:
@@ -225,8 +241,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/gui"))
     parser.add_argument("--screens", type=int, default=1350)
     parser.add_argument("--minutes", type=float, default=10.0, help="of the processor, for the warm start")
-    parser.add_argument("--updates", type=int, default=60, help="of GRPO, for each reward")
-    parser.add_argument("--rewards", default="full,hit")
+    parser.add_argument("--updates", type=int, default=60, help="of GRPO, for each reward and seed")
+    parser.add_argument("--rewards", nargs="+", default=["full", "hit"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--hidden", type=int, default=128)
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -235,31 +252,41 @@ def main() -> None:
     }
     words = Words.of([phrase for target in data["train"].targets for phrase in target.phrases])
     model = make_model(words, SIDE_PX, args.hidden, (2, 3))
-    saved = args.out / "warm.pt"
-    figures: dict[str, Any] = {"weights": sum(p.numel() for p in model.parameters()), "rewards": {}}
-    if saved.exists():
-        held = torch.load(saved, weights_only=True)
-        model.load_state_dict(held["model"])
-        figures["warm"] = held["log"]
+    warm, kept = args.out / "warm.pt", args.out / "figures.json"
+    if not warm.exists():
+        log = warm_start(model, words, data["train"], args.minutes)
+        torch.save({"model": model.state_dict(), "log": log}, warm)
+    start = torch.load(warm, weights_only=True)
+    if kept.exists():
+        figures = json.loads(kept.read_text())
     else:
-        figures["warm"] = warm_start(model, words, data["train"], args.minutes)
-        torch.save({"model": model.state_dict(), "log": figures["warm"]}, saved)
-    start = {name: value.clone() for name, value in model.state_dict().items()}
-    figures["after_warm"] = {split: evaluate(model.eval(), words, screens) for split, screens in data.items()}
-    print("warm", json.dumps(figures["after_warm"]), flush=True)
-    for variant in args.rewards.split(",") if args.updates else ():
-        model.load_state_dict(start)
-        log = grpo(model, words, data["train"], variant, args.updates)
-        after = {split: evaluate(model.eval(), words, screens) for split, screens in data.items()}
-        torch.save({"model": model.state_dict()}, args.out / f"{variant}.pt")
-        figures["rewards"][variant] = {"log": log, "after": after}
-        print(variant, json.dumps(after), flush=True)
-    (args.out / "figures.json").write_text(json.dumps(figures))
+        model.load_state_dict(start["model"])
+        figures = {
+            "weights": sum(p.numel() for p in model.parameters()),
+            "warm": start["log"],
+            "after_warm": {split: evaluate(model.eval(), words, screens) for split, screens in data.items()},
+            "rewards": {},
+        }
+        print("warm", json.dumps(figures["after_warm"]), flush=True)
+    for seed in args.seeds:
+        for variant in args.rewards:
+            runs = figures["rewards"].setdefault(variant, [])
+            if any(run["seed"] == seed for run in runs):
+                continue
+            model.load_state_dict(start["model"])
+            log = grpo(model, words, data["train"], variant, args.updates, seed)
+            after = {split: evaluate(model.eval(), words, screens) for split, screens in data.items()}
+            torch.save({"model": model.state_dict()}, args.out / f"{variant}.pt")
+            runs.append({"seed": seed, "log": log, "after": after})
+            kept.write_text(json.dumps(figures))
+            print(variant, seed, json.dumps(after), flush=True)
+    print_table(figures)
     draw_curves(figures, args.out / "curves.png")
-    shown = data["test"].targets[:: max(1, len(data["test"].targets) // 12)][:12]  # the last reward's model
+    model.load_state_dict(torch.load(args.out / f"{args.rewards[0]}.pt", weights_only=True)["model"])
+    shown = data["test"].targets[:: max(1, len(data["test"].targets) // 12)][:12]
     pictures = data["test"].images[[target.screen for target in shown]]
     found = sample(
-        model, as_pixels(pictures), [prompt_ids(words, t.instruction, PATCHES) for t in shown], 1, greedy=True
+        model.eval(), as_pixels(pictures), [prompt_ids(words, t.instruction, PATCHES) for t in shown], 1, greedy=True
     )
     answers = [read_answer(words.decode(ids.tolist())) for ids in found.ids]
     draw_answers(list(pictures), [(t.instruction, t.box) for t in shown], answers, args.out / "predictions.png")

