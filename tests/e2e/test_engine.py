@@ -72,6 +72,11 @@ async def test_samples_carry_their_logprobs(engine: VllmEngine, tiny: Path) -> N
         assert scores[-9:] == pytest.approx(sample.logprobs, abs=1e-4)
 
 
+def test_it_gives_way_to_worlds_that_compute(engine: VllmEngine) -> None:
+    nice = engine.call(lambda _: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    assert nice > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
 def test_reward_methods_may_ask_the_engine(engine: VllmEngine, tiny: Path) -> None:
     push_weights(engine, model := load(tiny))
     asked = [Continuation(prompt, [5 + i, 9, 7][: 1 + i % 3]) for i, prompt in enumerate(PROMPTS)]
