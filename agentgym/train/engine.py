@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
 import queue
 import threading
 import time
@@ -34,7 +33,6 @@ from agentgym.train.vllm_runtime import (
 __all__ = ["EngineConfig", "EngineCounters", "Sample", "VllmEngine"]
 
 logger = logging.getLogger(__name__)
-_NICENESS = 10
 Result = TypeVar("Result")
 
 
@@ -261,7 +259,6 @@ class VllmEngine:
     # From here on: in the engine's thread only.
 
     def _live(self, opened: Future[int]) -> None:
-        _give_way()
         try:
             llm = open_vllm(self.config)
         except BaseException as error:
@@ -363,15 +360,6 @@ def settle(answers: Sequence[tuple[Any, Any]]) -> None:
             future.set_exception(answer)
         else:
             future.set_result(answer)
-
-
-def _give_way() -> None:
-    """Let worlds that compute go before the calling thread.
-
-    Beside them the sampler would take small steps and cost them half of their time; an episode that has its
-    observation fills the next step. (128 new games of the household on two cores: 120 s, and 86 s so.)
-    """
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _keep_own_threads() -> None:

@@ -12,6 +12,7 @@ import gc
 import os
 import random
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from typing import Any, Literal
 from agentgym.errors import ModelError, UsageError
 from agentgym.machine import usable_cores
 from agentgym.policy import SamplingParams
+
+_NICENESS = 10  # of the sampler on CPU
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,25 @@ def _limit_threads(threads: int) -> None:
 
 
 def _open(config: EngineConfig) -> Any:
+    from vllm.platforms import current_platform
     from vllm.v1.engine.llm_engine import LLMEngine
 
+    if current_platform.is_cpu():
+        _give_way()
     if not config.compile:
         _skip_rank_kernel()
     _guard_kernel_scan()
     return LLMEngine.from_engine_args(engine_arguments(config))
+
+
+def _give_way() -> None:
+    """Let worlds that compute go before the calling thread, which is the sampler's.
+
+    Beside them it would take small steps and cost them half of their time; an episode that has its observation fills
+    the next step. (128 new games of the household on two cores: 120 s, and 86 s at a niceness of 10.)
+    """
+    thread = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def engine_arguments(config: EngineConfig) -> Any:
