@@ -113,6 +113,13 @@ class Samples:
     mask: Tensor
 
 
+def chances_of(logits: Tensor) -> Tensor:
+    """Return log-probabilities of words, given logits; the two that stand for no word cannot be said."""
+    allowed = logits.float().clone()
+    allowed[..., [SPECIAL.index(PAD), SPECIAL.index(IMAGE)]] = -torch.inf
+    return allowed.log_softmax(-1)
+
+
 @torch.no_grad()
 def sample(model: Any, pixels: Tensor, rows: Sequence[Sequence[int]], copies: int, greedy: bool = False) -> Samples:
     """Answer each question ``copies`` times, at temperature 1 or greedily; rows of one question stand together."""
@@ -131,7 +138,7 @@ def sample(model: Any, pixels: Tensor, rows: Sequence[Sequence[int]], copies: in
     alive = torch.ones(len(logits))
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     for turn in range(ANSWER_TOKENS):
-        chances = logits.float().log_softmax(-1)
+        chances = chances_of(logits)
         token = chances.argmax(-1) if greedy else torch.multinomial(chances.exp(), 1)[:, 0]
         found.append((token, chances.gather(1, token[:, None])[:, 0], alive))
         alive = alive * (token != config.eos_token_id)
@@ -157,5 +164,5 @@ def answer_logprobs(model: Any, pixels: Tensor, rows: Sequence[Sequence[int]], a
         input_ids=whole, pixel_values=pixels, attention_mask=seen, position_ids=positions, use_cache=False,
         logits_to_keep=ANSWER_TOKENS + 1,
     ).logits  # fmt: skip
-    chances = logits[:, :-1].float().log_softmax(-1)
+    chances = chances_of(logits[:, :-1])
     return chances.gather(2, answers[..., None])[..., 0]

@@ -16,7 +16,7 @@ _SCALE, _COLUMNS = 2, 4
 
 
 def draw_curves(figures: Mapping[str, Any], path: Path, window: int = 10) -> None:
-    """Draw the loss of the warm start, and the share of sampled answers that hit: mean and range of a reward's seeds."""
+    """Draw the loss of the warm start, and the share of sampled answers that hit: mean and range of seeds."""
     import matplotlib
 
     matplotlib.use("Agg")
