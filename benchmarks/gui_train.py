@@ -185,7 +185,7 @@ def grpo(model: Any, words: Words, data: Screens, variant: str, updates: int, se
     """Train with one reward; the tasks of a seed are the same for every reward."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.98), weight_decay=0.0)
     method, estimate = make_reward("gaussian", variant=variant), find_advantage("grpo")
-    chance, tasks, copies = np.random.default_rng([seed, 1]), 24, 8
+    chance, tasks, copies = np.random.default_rng([seed, 1]), 16, 8
     torch.manual_seed(seed)
     log = []
     for update in range(updates):
