@@ -45,6 +45,7 @@ from agentgym.rewards.trajectory_reward import make_reward
 from agentgym.train.advantage import find_advantage, turn_rewards
 from agentgym.train.loss import PolicyLoss, TokenData, token_losses
 from agentgym.trajectory import Trajectory, Turn
+from agentgym.whole_file import write_whole
 from agentgym_gui.answers import parse_answer
 from agentgym_gui.generate.panels import SIDE_PX
 from agentgym_gui.generate.render import IMAGES, ScreenSpec, write_screens
@@ -278,7 +279,7 @@ def main() -> None:
             after = {split: evaluate(model.eval(), words, screens) for split, screens in data.items()}
             torch.save({"model": model.state_dict()}, args.out / f"{variant}.pt")
             runs.append({"seed": seed, "log": log, "after": after})
-            kept.write_text(json.dumps(figures))
+            write_whole(kept, json.dumps(figures))
             print(variant, seed, json.dumps(after), flush=True)
     print_table(figures)
     draw_curves(figures, args.out / "curves.png")

@@ -147,6 +147,7 @@ async def test_commands_inherit_nothing_of_it(box: Sandbox) -> None:
     assert isinstance(box, DockerSandbox)
     with contextlib.closing(docker.from_env()) as client:  # whoever started the daemon may have ignored some already
         plain = client.containers.get(box._require_container().name).exec_run(["grep", "^SigIgn", "/proc/self/status"])
+    assert plain.exit_code == 0
     assert plain.output.decode() in stdout
     assert (await box.exec("yes | head -1; exit ${PIPESTATUS[0]}", timeout_s=20)).exit_code == 141, "SIGPIPE"
     pid = server_pid(box)
