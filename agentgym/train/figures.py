@@ -9,9 +9,9 @@ from statistics import fmean
 from torch import Tensor
 
 from agentgym.stats import wilson_interval
-from agentgym.train.batch import MicroBatch
 from agentgym.train.loss import TokenLosses
 from agentgym.train.metrics import memory_mb
+from agentgym.train.micro_batch import MicroBatch
 from agentgym.trajectory import Trajectory
 
 Figures = dict[str, float | int | None]

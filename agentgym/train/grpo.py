@@ -13,19 +13,13 @@ import torch
 from agentgym.errors import InfrastructureError
 from agentgym.rollout import Episode
 from agentgym.train.advantage import estimate_advantages, find_advantage, group_returns, is_tied, turn_rewards
-from agentgym.train.batch import (
-    MicroBatch,
-    TokenSequence,
-    make_sequence,
-    micro_batches,
-    weigh,
-    with_old_logprobs,
-)
+from agentgym.train.batch import TokenSequence, make_sequence, weigh
 from agentgym.train.config import GrpoSection, Recipe
 from agentgym.train.curriculum import TaskStream, batch_digest
 from agentgym.train.figures import Figures, LearningTotals, describe_episodes, describe_rewards, describe_speed
 from agentgym.train.learner import Learner, entropy_of, log_distributions, pick_logprobs
 from agentgym.train.loss import PolicyLoss, TokenData, token_losses
+from agentgym.train.micro_batch import MicroBatch, micro_batches, with_old_logprobs
 from agentgym.train.scoring import LearnerModel
 from agentgym.train.shaping import RewardChain
 from agentgym.train.sync import assert_on_policy, push_weights
@@ -187,7 +181,7 @@ class Grpo:
                     chosen = [sequence for sequence in chosen if sequence.advantages.any()]
                 if not chosen:  # all groups tied, or all episodes masked
                     continue
-                steps = micro_batches(chosen, settings.tokens_per_batch, share=self.learner.shares_prefixes)
+                steps = micro_batches(chosen, settings.tokens_per_batch, sharing=self.learner.sharing)
                 result = self.learner.step(steps, lambda batch: self._loss(batch, totals))
                 totals.add_step(result.loss, result.grad_norm)
         return {**totals.figures(), "learning_rate": rate}
@@ -201,7 +195,7 @@ class Grpo:
                 sequences,
                 self.settings.tokens_per_batch,
                 lambda batch: self.learner.logprobs(batch, temperature),
-                share=self.learner.shares_prefixes,
+                sharing=self.learner.sharing,
             )
 
     @property

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from agentgym.errors import DivergenceError, ModelError
-from agentgym.train.batch import MicroBatch
 from agentgym.train.config import GrpoSection, LoraSection, OptimizerName, Recipe, WarmstartSection
+from agentgym.train.micro_batch import MicroBatch, Sharing
 from agentgym.train.models import check_model_dir, load_tokenizer, quiet_transformers
 from agentgym.train.optimizer import Optimizer
 
@@ -100,8 +100,8 @@ class Learner:
         if config.gradient_checkpointing:
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model.train()
-        self.shares_prefixes = not config.gradient_checkpointing and _has_plain_cache(base)
         self.takes_trees = _takes_trees(base)
+        self.sharing = _sharing(base, config)
         self.device = next(base.parameters()).device
         self.optimizer = Optimizer(self.model, config.optimizer, config.learning_rate, config.weight_decay)
         self._predicts: Tensor | None = None
@@ -115,8 +115,8 @@ class Learner:
     def logits(self, batch: MicroBatch) -> Tensor:
         """Return the float32 logits of the sampled tokens, shape ``(tokens, vocabulary)``."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast):
-            cache = self._read_prefix(batch) if len(batch.prefix) else None
-            output = self._read(batch.ids, batch.predicts, past_key_values=cache, use_cache=cache is not None)
+            shared = self._read_prefixes(batch) if batch.prefixes.numel() else {"use_cache": False}
+            output = self._read(batch.ids, batch.predicts, **shared)
         logits: Tensor = output.logits[0].float()
         return logits
 
@@ -137,12 +137,27 @@ class Learner:
         logits: Tensor = output.logits[0].float()
         return logits
 
-    def _read_prefix(self, batch: MicroBatch) -> Any:
-        """Return the prefix's keys and values, once for each sequence; the gradients of all flow back into them."""
-        ids = batch.prefix[None]
-        cache = self._read(ids, torch.zeros_like(ids, dtype=torch.bool), use_cache=True).past_key_values
-        cache.batch_repeat_interleave(len(batch.ids))
-        return cache
+    def _read_prefixes(self, batch: MicroBatch) -> dict[str, Any]:
+        """Return each sequence's prefix as keys and values, through which the gradients of all flow back into it.
+
+        Prefixes of several lengths need a mask that hides their padding, and the sequences' positions.
+        """
+        nothing = torch.zeros_like(batch.prefixes, dtype=torch.bool)
+        cache = self._read(batch.prefixes, nothing, use_cache=True).past_key_values
+        if len(batch.prefixes) == 1:
+            cache.batch_repeat_interleave(len(batch.ids))
+            return {"past_key_values": cache, "use_cache": True}
+        cache.batch_select_indices(batch.prefix_rows.to(self.device))
+        starts = batch.prefix_lengths[batch.prefix_rows, None]
+        width = batch.ids.shape[1]
+        prefix = (torch.arange(batch.prefixes.shape[1]) < starts)[:, None].expand(-1, width, -1)
+        causal = torch.ones(width, width, dtype=torch.bool).tril().expand(len(starts), -1, -1)
+        return {
+            "past_key_values": cache,
+            "use_cache": True,
+            "attention_mask": torch.cat([prefix, causal], -1)[:, None].to(self.device),
+            "position_ids": (starts + torch.arange(width)).to(self.device),
+        }
 
     def _read(self, ids: Tensor, predicts: Tensor, **inputs: Any) -> Any:
         """Return the model's output, with the logits of the tokens that predict, as one row."""
@@ -254,6 +269,12 @@ def _takes_trees(model: Any) -> bool:
     """Say whether a token can be told its place and what to see: windows, states and ALiBi have their own ways."""
     places = "position_ids" in inspect.signature(model.forward).parameters and not getattr(model.config, "alibi", False)
     return places and _has_plain_cache(model)
+
+
+def _sharing(model: Any, config: LearnerConfig) -> Sharing:
+    if config.gradient_checkpointing or not _has_plain_cache(model):
+        return "none"
+    return "many" if _takes_trees(model) else "one"
 
 
 def log_distributions(logits: Tensor, temperature: float = 1.0) -> Tensor:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from agentgym.errors import RewardError
 from agentgym.rewards.trajectory_reward import Array, Continuation
-from agentgym.train.batch import TokenSequence, in_batch_order, with_old_logprobs
+from agentgym.train.batch import TokenSequence
 from agentgym.train.engine import VllmEngine
 from agentgym.train.learner import Learner, log_distributions
+from agentgym.train.micro_batch import in_batch_order, with_old_logprobs
 from agentgym.train.replicas import EngineReplicas
 from agentgym.train.token_tree import TokenTree, grow_trees
 
@@ -94,8 +95,8 @@ class LearnerModel:
         asked = [(tuple(one.context_ids), tuple(one.ids)) for one in continuations]
         different = {one: _sequence(*one) for one in asked}
         sequences = list(different.values())
-        share = self.learner.shares_prefixes
-        scored = with_old_logprobs(sequences, self.tokens_per_batch, self.learner.logprobs, share=share)
+        sharing = self.learner.sharing
+        scored = with_old_logprobs(sequences, self.tokens_per_batch, self.learner.logprobs, sharing=sharing)
         scores = {
             id(sequence): result.old_logprobs[result.sampled].astype(np.float64)
             for sequence, result in zip(in_batch_order(sequences), scored, strict=True)

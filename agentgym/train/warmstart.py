@@ -20,12 +20,13 @@ from agentgym.evaluate import WorldOptions, play_plan
 from agentgym.machine import usable_cores
 from agentgym.registry import make_policy
 from agentgym.rollout import Episode
-from agentgym.train.batch import MicroBatch, TokenSequence, collate
+from agentgym.train.batch import TokenSequence
 from agentgym.train.checkpoint import writing_directory
 from agentgym.train.config import Recipe
 from agentgym.train.curriculum import TaskStream
 from agentgym.train.learner import Learner, learner_config
 from agentgym.train.metrics import RunLog, memory_mb
+from agentgym.train.micro_batch import MicroBatch, collate
 from agentgym.train.models import build_tiny, load_tokenizer, resolve_model
 from agentgym.trajectory import Trajectory
 

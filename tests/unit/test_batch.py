@@ -3,24 +3,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from agentgym.errors import DivergenceError, InfrastructureError
-from agentgym.train.batch import (
-    MicroBatch,
-    TokenSequence,
-    collate,
-    in_batch_order,
-    make_sequence,
-    micro_batches,
-    weigh,
-    with_old_logprobs,
-)
+from agentgym.train.batch import TokenSequence, make_sequence, weigh
 from agentgym.train.config import Aggregation, LoraSection
 from agentgym.train.learner import Learner, LearnerConfig, entropy_of, log_distributions
+from agentgym.train.micro_batch import MicroBatch, Sharing, collate, in_batch_order, micro_batches, with_old_logprobs
 from agentgym.train.models import build_tiny
 from agentgym.trajectory import Trajectory, Turn
 
@@ -144,30 +137,62 @@ def siblings(members: int, opening: int, seed: int) -> list[TokenSequence]:
 GROUPS = weigh([*siblings(4, 70, seed=1), *siblings(4, 90, seed=2), *siblings(1, 200, seed=3)], "token_mean")
 
 
-def test_a_groups_opening_is_read_once() -> None:
-    batches = list(micro_batches(GROUPS, 10_000))
-    assert [(len(batch.prefix), len(batch.ids)) for batch in batches] == [(0, 1), (89, 4), (69, 4)]
-    assert sum(batch.tokens for batch in batches) < 0.6 * sum(
-        batch.tokens for batch in micro_batches(GROUPS, 10_000, share=False)
-    )
-    rows = [torch.cat([batch.prefix, row]).tolist() for batch in batches for row in batch.ids]
+@pytest.mark.parametrize(
+    ("sharing", "passes"),
+    [("none", [(0, 1), (0, 8)]), ("one", [(0, 1), (89, 4), (69, 4)]), ("many", [(0, 1), (2 * 89, 8)])],
+)
+def test_a_groups_opening_is_read_once(sharing: Sharing, passes: list[tuple[int, int]]) -> None:
+    batches = list(micro_batches(GROUPS, 10_000, sharing=sharing))
+    assert [(batch.prefixes.numel(), len(batch.ids)) for batch in batches] == passes
+    rows = [
+        [*batch.prefixes[prefix, : batch.prefix_lengths[prefix]].tolist(), *ids.tolist()]
+        for batch in batches
+        for prefix, ids in zip(batch.prefix_rows, batch.ids, strict=True)
+    ]
     for row, sequence in zip(rows, in_batch_order(GROUPS), strict=True):
         assert row[: len(sequence.ids)] == sequence.ids.tolist()
 
 
+def test_sharing_saves_tokens() -> None:
+    none, one, many = (
+        sum(batch.tokens for batch in micro_batches(GROUPS, 10_000, sharing=sharing)) for sharing in get_args(Sharing)
+    )
+    assert one < 0.6 * none
+    assert many < 0.6 * none
+
+
+def test_groups_that_begin_alike_have_one_prefix_in_common() -> None:
+    """A long system prompt is read once, rather than with the opening of each group."""
+    start = np.random.default_rng(4).integers(10, 60, 900)
+    groups = [
+        replace(
+            s,
+            ids=np.concatenate([start, s.ids]),
+            **{
+                name: np.concatenate([np.zeros(900, getattr(s, name).dtype), getattr(s, name)])
+                for name in ("sampled", "logprobs", "old_logprobs", "advantages")
+            },
+        )
+        for s in [*siblings(2, 4, seed=5), *siblings(2, 4, seed=6)]
+    ]
+    (batch,) = micro_batches(groups, 10_000)
+    assert batch.prefixes.shape == (1, 900)
+
+
 @pytest.mark.parametrize("lora", [None, LoraSection(rank=4)], ids=["weights", "adapters"])
-def test_what_is_read_once_changes_no_gradient(model_dir: Path, lora: LoraSection | None) -> None:
+@pytest.mark.parametrize("sharing", ["one", "many"])
+def test_what_is_read_once_changes_no_gradient(model_dir: Path, lora: LoraSection | None, sharing: Sharing) -> None:
     learner = Learner(model_dir, LearnerConfig(learning_rate=1e-2, lora=lora))
-    assert learner.shares_prefixes
+    assert learner.sharing == "many"
     trained = [parameter for parameter in learner.model.parameters() if parameter.requires_grad]
     found = []
-    for share in (True, False):
+    for own in (sharing, "none"):
         learner.optimizer.zero_grad()
         logprobs = []
-        for batch in micro_batches(GROUPS, 10_000, share=share):
+        for batch in micro_batches(GROUPS, 10_000, sharing=own):
             logprobs.append(learner.logprobs(batch))
             (logprobs[-1] * batch.advantages * batch.weights).sum().backward()
-        found.append((torch.cat(logprobs).sort().values, [parameter.grad for parameter in trained]))
+        found.append((torch.cat(logprobs), [parameter.grad for parameter in trained]))
     assert found[0][0].tolist() == pytest.approx(found[1][0].tolist(), abs=1e-5)
     assert all((one - other).abs().max() < 1e-6 for one, other in zip(found[0][1], found[1][1], strict=True))
     assert max(gradient.abs().max() for gradient in found[0][1]) > 1e-3
@@ -175,9 +200,9 @@ def test_what_is_read_once_changes_no_gradient(model_dir: Path, lora: LoraSectio
 
 def test_a_model_that_forgets_activations_reads_every_sequence_whole(model_dir: Path) -> None:
     learner = Learner(model_dir, LearnerConfig(learning_rate=1e-2, gradient_checkpointing=True))
-    assert not learner.shares_prefixes
-    batches = list(micro_batches(GROUPS, 10_000, share=learner.shares_prefixes))
-    assert not any(len(batch.prefix) for batch in batches)
+    assert learner.sharing == "none"
+    batches = list(micro_batches(GROUPS, 10_000, sharing=learner.sharing))
+    assert not any(batch.prefixes.numel() for batch in batches)
 
 
 def test_old_logprobs_return_to_their_tokens(learner: Learner) -> None:

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from agentgym.errors import ModelError
-from agentgym.train.batch import MicroBatch, collate, make_sequence, weigh
+from agentgym.train.batch import make_sequence, weigh
 from agentgym.train.checkpoint import find_checkpoint, open_checkpoint, restore, save_checkpoint, writing_directory
 from agentgym.train.config import LoraSection, Recipe, parse_recipe
 from agentgym.train.learner import Learner, LearnerConfig
 from agentgym.train.metrics import EVALS, METRICS, SUPERSEDED, RunLog, read_lines
+from agentgym.train.micro_batch import MicroBatch, collate
 from agentgym.train.models import build_tiny, check_model_dir
 from agentgym.trajectory import Trajectory, Turn
 

@@ -128,7 +128,8 @@ def truncated_sampling(inputs: Inputs) -> dict[str, Any]:
 
 def masked_tokens(inputs: Inputs) -> dict[str, Any]:
     """Lay the tokens out as two turns and let the batch pick those that are learned."""
-    from agentgym.train.batch import collate, make_sequence, weigh
+    from agentgym.train.batch import make_sequence, weigh
+    from agentgym.train.micro_batch import collate
 
     ids = inputs["tokens"]["ids"]
     turns = (
