@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agentgym.train.models import look_for_likeness
+
 PAD, IMAGE, ASK, ANSWER, END, UNKNOWN = SPECIAL = ("<pad>", "<image>", "<obs>", "<act>", "<eot>", "<unk>")
 PATCH_PX, STEP = 20, 25  # a coordinate is a word: 0, 25, ..., 1000
 ANSWER_TOKENS = 5  # "[x1,"  "y1,"  "x2,"  "y2]"  and the end
@@ -52,7 +54,7 @@ def make_model(words: Words, side_px: int, hidden: int, layers: tuple[int, int])
         hidden: Width of both halves, a multiple of 64.
         layers: Of the eye and of the reader.
     """
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+    from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen3Config
 
     eye = CLIPVisionConfig(
         hidden_size=hidden,
@@ -63,13 +65,16 @@ def make_model(words: Words, side_px: int, hidden: int, layers: tuple[int, int])
         patch_size=PATCH_PX,
         projection_dim=hidden,
     )
-    reader = LlamaConfig(
+    reader = Qwen3Config(
         vocab_size=len(words.ids),
         hidden_size=hidden,
         intermediate_size=2 * hidden,
         num_hidden_layers=layers[1],
         num_attention_heads=hidden // 64,
         num_key_value_heads=hidden // 64,
+        head_dim=64,
+        initializer_range=0.06,
+        rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
         max_position_embeddings=512,
         tie_word_embeddings=False,
         pad_token_id=words.ids[PAD],
@@ -84,7 +89,10 @@ def make_model(words: Words, side_px: int, hidden: int, layers: tuple[int, int])
         image_seq_length=(side_px // PATCH_PX) ** 2,
         tie_word_embeddings=False,
     )
-    return LlavaForConditionalGeneration(config)
+    model = LlavaForConditionalGeneration(config)
+    with torch.no_grad():
+        look_for_likeness(model.model.language_model)
+    return model
 
 
 def as_pixels(images: NDArray[np.uint8]) -> Tensor:

@@ -27,6 +27,7 @@ from gui_model import (
     IMAGE,
     PAD,
     PATCH_PX,
+    UNKNOWN,
     Words,
     answer_logprobs,
     as_pixels,
@@ -38,6 +39,7 @@ from gui_model import (
 from gui_pictures import draw_answers, draw_curves
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from agentgym.errors import ActionParseError
 from agentgym.rewards.gaussian import Prediction, write_prediction
@@ -111,8 +113,38 @@ def lesson(words: Words, asked: list[Target], chance: np.random.Generator) -> tu
     return ids, learned
 
 
+def patch_words(words: Words, data: Screens) -> Tensor:
+    """Return two words for each patch of each screen, shape (N, PATCHES, 2): those of the sign over its middle.
+
+    They are a sign's colour and its name; where there is no sign, unknown.
+    """
+    side = SIDE_PX // PATCH_PX
+    middles = (np.arange(side) + 0.5) * PATCH_PX
+    named = np.full((len(data.images), side, side, 2), words.ids[UNKNOWN])
+    for target in data.targets:
+        left, top, right, bottom = target.box
+        _, _, colour, *name = target.phrases[0].split()
+        covered = np.ix_((middles > top) & (middles < bottom), (middles > left) & (middles < right))
+        named[target.screen][covered] = words.encode(f"{colour} {name[-1]}")
+    return torch.from_numpy(named.reshape(len(data.images), PATCHES, 2))
+
+
+def naming_loss(model: Any, patches: Tensor, named: Tensor) -> Tensor:
+    """Return how badly the embeddings of patches, (B, PATCHES, H), point to those of their words.
+
+    A reader that compares what it is asked for with what it sees then compares like with like. Without this the eye
+    learns nothing for as long as the reader does not look, and the reader does not look while the eye says nothing.
+    """
+    known = torch.nn.functional.normalize(model.get_input_embeddings().weight, dim=-1)
+    chances = (16 * torch.nn.functional.normalize(patches, dim=-1) @ known.T).log_softmax(-1)
+    return -chances.gather(-1, named).mean()
+
+
 def warm_start(model: Any, words: Words, data: Screens, minutes: float, batch: int = 32) -> list[dict[str, float]]:
     """Learn from the boxes themselves until the processor's time is over; the rate falls to nothing by then."""
+    named = patch_words(words, data)
+    seen: list[Tensor] = []
+    model.model.multi_modal_projector.register_forward_hook(lambda module, given, out: seen.append(out))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01)
     chance = np.random.default_rng(0)
     asked, pad = data.by_screen, words.ids[PAD]
@@ -129,15 +161,18 @@ def warm_start(model: Any, words: Words, data: Screens, minutes: float, batch: i
             input_ids=ids, pixel_values=as_pixels(data.images[screens]), attention_mask=(ids != pad).long(),
             use_cache=False,
         )  # fmt: skip
-        loss = torch.nn.functional.cross_entropy(out.logits[:, :-1][learned].float(), ids[:, 1:][learned])
+        pointing = torch.nn.functional.cross_entropy(out.logits[:, :-1][learned].float(), ids[:, 1:][learned])
+        naming = naming_loss(model, seen.pop().reshape(batch, PATCHES, -1), named[screens])
+        loss = pointing + naming
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
         if step % 25 == 0:
-            log.append({"step": step, "screens": step * batch, "loss": loss.item(), "minutes": spent * minutes})
-            if step % 100 == 0:
+            log.append({"step": step, "screens": step * batch, "minutes": spent * minutes})
+            log[-1] |= {"loss": pointing.item(), "naming": naming.item()}
+            if step % 50 == 0:
                 print(json.dumps(log[-1]), flush=True)
     return log
 
@@ -247,6 +282,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--hidden", type=int, default=128)
     args = parser.parse_args()
+    if args.updates < 1 or args.minutes <= 0:
+        parser.error("--updates and --minutes must be more than 0")
     torch.manual_seed(0)
     data = {
         split: load_screens(args.out / "screens", split, n) for split, n in (("train", args.screens), ("test", 225))
@@ -258,11 +295,15 @@ def main() -> None:
         log = warm_start(model, words, data["train"], args.minutes)
         torch.save({"model": model.state_dict(), "log": log}, warm)
     start = torch.load(warm, weights_only=True)
+    settings = {name: getattr(args, name) for name in ("screens", "minutes", "updates", "hidden")}
     if kept.exists():
         figures = json.loads(kept.read_text())
+        if figures["settings"] != settings:
+            parser.error(f"{args.out} has runs with {figures['settings']}, not {settings}: give another --out")
     else:
         model.load_state_dict(start["model"])
         figures = {
+            "settings": settings,
             "weights": sum(p.numel() for p in model.parameters()),
             "warm": start["log"],
             "after_warm": {split: evaluate(model.eval(), words, screens) for split, screens in data.items()},

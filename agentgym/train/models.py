@@ -223,7 +223,7 @@ def build_tiny(
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)
         _compose_embeddings(model.get_input_embeddings().weight, tokenizer)
-        _look_for_likeness(model)
+        look_for_likeness(model.model)
         model.generation_config = GenerationConfig(**ends)
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
@@ -242,13 +242,16 @@ def _compose_embeddings(weight: Any, tokenizer: Any) -> None:
             weight[number] = words[known].sum(0) / len(known) ** 0.5
 
 
-def _look_for_likeness(model: Any) -> None:
+def look_for_likeness(decoder: Any) -> None:
     """Start keys as queries, and outputs as values read backwards: a token attends to its like and takes it over.
 
     Where heads share keys and values, the first of them does so; the others must differ from it to be of use.
+
+    Args:
+        decoder: Of a Qwen3 with heads of 64, without the model around it.
     """
-    kv_heads, hidden = model.config.num_key_value_heads, model.config.hidden_size
-    for layer in model.model.layers:
+    kv_heads, hidden = decoder.config.num_key_value_heads, decoder.config.hidden_size
+    for layer in decoder.layers:
         attention = layer.self_attn
         queries = attention.q_proj.weight.view(kv_heads, -1, _HEAD_DIM, hidden)
         outputs = attention.o_proj.weight.view(hidden, kv_heads, -1, _HEAD_DIM)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Literal
 
 import pytest
 
@@ -58,15 +60,22 @@ def test_splits_are_disjoint_and_ids_find_their_tasks(env: MiniWoBEnv) -> None:
         MiniWoBEnv(task=["click-test", "click-test"])
 
 
-def test_raw_reward_ends_the_episode_win_or_lose(env: MiniWoBEnv) -> None:
-    for name, won in (("TWO", False), ("ONE", True)):
-        seen, _ = env.reset(seed=0, options={"task_id": "click-test-2/train/0"})
-        line = next(line for line in seen.splitlines() if f'"{name}"' in line)
-        _, reward, terminated, _, info = env.step(f"click {line.split('[')[1].split(']')[0]}")
-        assert terminated
-        assert info["reward_terms"] == {"outcome": 1.0 if won else -1.0}
-        assert reward == info["reward_terms"]["outcome"]
-        assert info["success"] is won
+@pytest.mark.parametrize(("paid", "lost"), [("raw", -1.0), ("success", 0.0)])
+def test_reward_ends_the_episode_win_or_lose(paid: Literal["raw", "success"], lost: float) -> None:
+    with closing(MiniWoBEnv(reward=paid)) as env:
+        for name, won in (("TWO", False), ("ONE", True)):
+            seen, _ = env.reset(seed=0, options={"task_id": "click-test-2/train/0"})
+            line = next(line for line in seen.splitlines() if f'"{name}"' in line)
+            _, reward, terminated, _, info = env.step(f"click {line.split('[')[1].split(']')[0]}")
+            assert terminated
+            assert info["reward_terms"] == {"outcome": 1.0 if won else lost}
+            assert reward == info["reward_terms"]["outcome"]
+            assert info["success"] is won
+
+
+def test_no_other_reward_is_known() -> None:
+    with pytest.raises(UsageError, match="success"):
+        MiniWoBEnv(reward="sparse")  # type: ignore[arg-type]
 
 
 def test_time_stands_still_between_turns_and_no_reward_is_discounted() -> None:

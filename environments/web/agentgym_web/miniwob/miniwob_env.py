@@ -57,7 +57,8 @@ class MiniWoBEnv(WebEnv):
 
     An episode is the package's own, seed by seed: ``Math.seedrandom(seed)`` in a world that no episode used before. The
     only reward term, ``outcome``, is the package's raw reward (from -1 to 1, without its discount by time), paid on the
-    step that ends the task; ``success`` is a raw reward above 0. Some tasks pay in parts.
+    step that ends the task; ``success`` is a raw reward above 0. Some tasks pay in parts. A wrong end pays -1 and none
+    at all 0, so that a policy which is mostly wrong learns not to end; ``reward="success"`` pays 1 or 0, as BrowserGym.
 
     Time (design): a page's clock, timers and animations stand still while the agent thinks and go on by ``turn_ms``
     after every move, and the calendar's today is drawn by the seed. The package's limit of time is off;
@@ -68,6 +69,7 @@ class MiniWoBEnv(WebEnv):
 
     Args:
         task: A task's name, several, or all of the package's.
+        reward: ``raw``, or ``success``: 1 where the raw reward is above 0, else 0.
         turn_ms: What a page's clock goes on by in a turn, in milliseconds.
         seeds_per_split: Tasks of each name in a split.
         **kwargs: As for :class:`agentgym_web.web_env.WebEnv`, but for ``viewport``.
@@ -89,6 +91,7 @@ class MiniWoBEnv(WebEnv):
         self,
         *,
         task: str | Sequence[str] | None = None,
+        reward: Literal["raw", "success"] = "raw",
         turn_ms: int = 1000,
         seeds_per_split: int = 10_000,
         observation: Literal["tree", "dom"] = "tree",
@@ -98,11 +101,13 @@ class MiniWoBEnv(WebEnv):
     ) -> None:
         super().__init__(observation=observation, max_turns=max_turns, **kwargs)
         self._names = _read_names(task)
+        if reward not in ("raw", "success"):
+            raise UsageError(f"reward is 'raw' or 'success', got {reward!r}")
         if not 0 <= turn_ms <= 60_000:
             raise UsageError(f"turn_ms is from 0 to 60000, got {turn_ms}")
         if not 1 <= seeds_per_split <= 1_000_000_000:
             raise UsageError(f"seeds_per_split is from 1 to 1000000000, got {seeds_per_split}")
-        self._turn_ms, self._length = turn_ms, seeds_per_split
+        self._reward, self._turn_ms, self._length = reward, turn_ms, seeds_per_split
         if image:
             sizes = [(FLIGHT if name.startswith("flight.") else PLAIN)[1] for name in self._names]
             self._use_image_space(max(width for width, _ in sizes), max(height for _, height in sizes))
@@ -212,7 +217,8 @@ class MiniWoBEnv(WebEnv):
             return Grade(reward_terms={"outcome": 0.0})
         raw = float(view.extra["raw"])
         reason = re.sub(r"//127\.0\.0\.1:\d+/", "//miniwob/", str(view.extra["reason"]))  # the port is of this process
-        return Grade({"outcome": raw}, True, raw > 0, {"reason": reason})
+        outcome = raw if self._reward == "raw" else float(raw > 0)
+        return Grade({"outcome": outcome}, True, raw > 0, {"reason": reason})
 
 
 def _read_names(task: str | Sequence[str] | None) -> tuple[str, ...]:
