@@ -140,7 +140,7 @@ def naming_loss(model: Any, patches: Tensor, named: Tensor) -> Tensor:
     return -chances.gather(-1, named).mean()
 
 
-def warm_start(model: Any, words: Words, data: Screens, minutes: float, batch: int = 32) -> list[dict[str, float]]:
+def warm_start(model: Any, words: Words, data: Screens, minutes: float, batch: int = 16) -> list[dict[str, float]]:
     """Learn from the boxes themselves until the processor's time is over; the rate falls to nothing by then."""
     named = patch_words(words, data)
     seen: list[Tensor] = []
@@ -172,7 +172,7 @@ def warm_start(model: Any, words: Words, data: Screens, minutes: float, batch: i
         if step % 25 == 0:
             log.append({"step": step, "screens": step * batch, "minutes": spent * minutes})
             log[-1] |= {"loss": pointing.item(), "naming": naming.item()}
-            if step % 50 == 0:
+            if step % 100 == 0:
                 print(json.dumps(log[-1]), flush=True)
     return log
 

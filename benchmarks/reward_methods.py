@@ -6,6 +6,7 @@ what each came to goes into ``--results``, to which other arms and seeds can be 
 
     python benchmarks/reward_methods.py search --seeds 0 1 2 --updates 12
     python benchmarks/reward_methods.py household --seeds 0 1 2 --updates 12
+    python benchmarks/reward_methods.py gui --seeds 0 1 2 --updates 20
     python benchmarks/reward_methods.py search --report     # the table and the picture of the results alone
 """
 
@@ -58,7 +59,14 @@ ARMS: dict[str, dict[str, Overrides]] = {
         "IGPO": {"grpo.advantage": "igpo", "reward": [{"name": "information_gain", "kwargs": _SPOKEN}]},
         "InfoPO": {"grpo.advantage": "infopo", "reward": [{"name": "infopo"}]},
     },
+    "gui": {  # of one turn each, so that credit needs no sharing out; what differs is what a miss is paid
+        "GRPO": {"reward": []},
+        "GUI-G²": {"reward": [{"name": "gaussian", "kwargs": {"variant": "full"}}]},
+        "distance": {"reward": [{"name": "gaussian", "kwargs": {"variant": "distance"}}]},
+        "IoU": {"reward": [{"name": "gaussian", "kwargs": {"variant": "iou"}}]},
+    },
 }
+HELD_OUT = {"household": "valid_seen", "search": "valid_seen", "gui": "test"}
 
 
 @dataclass(frozen=True)
@@ -297,7 +305,7 @@ def main() -> None:
     args = read_arguments()
     if not args.report:
         pairs = dict(text.split("=", 1) for text in args.set)
-        overrides = {"eval.split": "valid_seen", **{key: json.loads(value) for key, value in pairs.items()}}
+        overrides = {"eval.split": HELD_OUT[args.suite], **{key: json.loads(value) for key, value in pairs.items()}}
         plan = Plan(args.suite, args.start_seed, args.out, {**overrides, "grpo.updates": args.updates})
         run_missing(plan, args.results, args.arms, args.seeds)
     arms = by_arm(args.suite, read_results(args.results))
