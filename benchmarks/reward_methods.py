@@ -253,7 +253,7 @@ def draw(arms: Mapping[str, Sequence[Result]], path: Path, title: str) -> None:
     left.set(xlabel="update", ylabel="success in training: mean and range of seeds", title=title)
     left.legend(frameon=False)
     right.set(ylabel="success, held out", title="before (open), after (filled)")
-    right.set_xticks(range(len(arms)), list(arms), rotation=20)
+    right.set_xticks(range(len(arms)), list(arms), rotation=20, ha="right")
     figure.savefig(path, dpi=100)
 
 
