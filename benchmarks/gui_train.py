@@ -3,9 +3,10 @@
 python benchmarks/gui_train.py --out runs/gui --minutes 10 --updates 60 --seeds 0 1 2
 
 Screens are panels of the gui pack's generator; the test split has layouts that training never shows. The warm start is
-supervised and stops at its time; each reward then starts from the same weights, and in each seed plays the same tasks
-for the same number of updates. Writes ``figures.json`` after each run, goes on with the runs that it lacks, prints a
-table, and draws ``curves.png`` and ``predictions.png``. One core is enough.
+supervised and stops at its time; with more minutes, the one that is there goes on. Each reward then starts from the
+same weights, and in each seed plays the same tasks for the same number of updates. Writes ``figures.json`` after each
+run, goes on with the runs that it lacks, prints a table, draws ``curves.png`` and ``predictions.png``. One core is
+enough.
 """
 
 from __future__ import annotations
@@ -174,20 +175,35 @@ def naming_loss(model: Any, patches: Tensor, named: Tensor) -> Tensor:
     return -chances.gather(-1, named).mean()
 
 
-def warm_start(model: Any, words: Words, data: Screens, minutes: float, batch: int = 16) -> list[dict[str, float]]:
+def warm_start(
+    model: Any, words: Words, data: Screens, minutes: float, done: list[dict[str, float]], batch: int = 16
+) -> list[dict[str, float]]:
     """Learn from the boxes themselves until the processor's time is over; the rate falls to nothing by then.
 
     Every screen is composed anew: of a thousand screens that come again and again, the dialogues are learned by heart.
+
+    Args:
+        model: As a shorter warm start left it, or new.
+        words: Its vocabulary.
+        data: Where signs are cut out of.
+        minutes: Of the processor, with those that were spent before.
+        done: The log of the shorter one, or nothing.
+        batch: Screens of a step.
+
+    Returns:
+        The log of all of it.
     """
     signs = cut_signs(data)
     seen: list[Tensor] = []
     hook = model.model.multi_modal_projector.register_forward_hook(lambda module, given, out: seen.append(out))
     optimizer = Optimizer(model, "muon", 2e-3, weight_decay=0.01)
-    chance = np.random.default_rng(0)
+    log, step = [*done], int(done[-1]["step"]) if done else 0
+    before_min = done[-1]["minutes"] if done else 0.0
+    chance = np.random.default_rng([0, step])
     pad = words.ids[PAD]
-    started, log, step = time.process_time(), [], 0
+    started, first = time.process_time() - 60 * before_min, step
     while (spent := (time.process_time() - started) / 60 / minutes) < 1:
-        optimizer.set_learning_rate(2e-3 * min(1.0, step / 100) * max(0.02, min(1.0, 2 * (1 - spent))))
+        optimizer.set_learning_rate(2e-3 * min(1.0, (step - first) / 100) * max(0.02, min(1.0, 2 * (1 - spent))))
         papers = data.images[chance.integers(len(data.images), size=batch), 0, 0]
         made = [compose(signs, paper, chance) for paper in papers]
         images = np.stack([screen for screen, _ in made])
@@ -332,10 +348,14 @@ def main() -> None:
     words = Words.of([phrase for target in data["train"].targets for phrase in target.phrases])
     model = make_model(words, SIDE_PX, args.hidden, (2, 3))
     warm, kept = args.out / "warm.pt", args.out / "figures.json"
-    if not warm.exists():
-        log = warm_start(model, words, data["train"], args.minutes)
-        torch.save({"model": model.state_dict(), "log": log}, warm)
-    start = torch.load(warm, weights_only=True)
+    start: dict[str, Any] = torch.load(warm, weights_only=True) if warm.exists() else {"minutes": 0.0, "log": []}
+    if start["minutes"] < args.minutes:
+        if start["log"]:
+            model.load_state_dict(start["model"])
+        log = warm_start(model, words, data["train"], args.minutes, start["log"])
+        start = {"model": model.state_dict(), "log": log, "minutes": args.minutes}
+        start["model"] = {name: weight.clone() for name, weight in start["model"].items()}
+        torch.save(start, warm)
     settings = {name: getattr(args, name) for name in ("screens", "minutes", "updates", "hidden")}
     if kept.exists():
         figures = json.loads(kept.read_text())
