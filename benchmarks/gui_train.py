@@ -13,224 +13,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gui_model import (
-    ANSWER,
-    ASK,
-    END,
-    IMAGE,
-    PAD,
-    PATCH_PX,
-    UNKNOWN,
-    Words,
-    answer_logprobs,
-    as_pixels,
-    make_model,
-    prompt_ids,
-    sample,
-    write_box,
-)
+from gui_model import Words, answer_logprobs, as_pixels, make_model, prompt_ids, sample
 from gui_pictures import draw_answers, draw_curves
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
+from gui_screens import Screens, Target, load_screens
+from gui_warm_start import PATCHES, warm_start
 
 from agentgym.errors import ActionParseError
 from agentgym.rewards.gaussian import Prediction, write_prediction
 from agentgym.rewards.trajectory_reward import make_reward
 from agentgym.train.advantage import find_advantage, turn_rewards
 from agentgym.train.loss import PolicyLoss, TokenData, token_losses
-from agentgym.train.optimizer import Optimizer
 from agentgym.trajectory import Trajectory, Turn
 from agentgym.whole_file import write_whole
 from agentgym_gui.answers import parse_answer
 from agentgym_gui.generate.panels import SIDE_PX
-from agentgym_gui.generate.render import IMAGES, ScreenSpec, write_screens
-
-PATCHES = (SIDE_PX // PATCH_PX) ** 2
-
-
-@dataclass(frozen=True)
-class Target:
-    """One question: the number of its screen, what is asked, the box in pixels, and ``text`` or ``icon``."""
-
-    screen: int
-    instruction: str
-    box: tuple[float, float, float, float]
-    kind: str
-    phrases: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Screens:
-    """Screens (N, H, W, 3) and what is asked of them."""
-
-    images: NDArray[np.uint8]
-    targets: list[Target]
-
-
-def load_screens(folder: Path, split: str, count: int) -> Screens:
-    """Draw the screens that are not there yet, and read them."""
-    write_screens(folder / split, split, ScreenSpec(screens=count, targets=6, platforms=("panel",)))
-    rows = json.loads((folder / split / "screenspot_panel_v2.json").read_text())
-    names = sorted({row["img_filename"] for row in rows})
-    images = np.stack([np.asarray(Image.open(folder / split / IMAGES / name)) for name in names])
-    phrases = {
-        (name, tuple(element["box"])): tuple(element["phrases"])
-        for name in names
-        for element in json.loads((folder / split / "elements" / name).with_suffix(".json").read_text())
-    }
-    targets = []
-    for row in rows:
-        x, y, w, h = row["bbox"]
-        box = (x, y, x + w, y + h)
-        name = row["img_filename"]
-        targets.append(Target(names.index(name), row["instruction"], box, row["data_type"], phrases[name, box]))
-    return Screens(images, targets)
-
-
-@dataclass(frozen=True)
-class Sign:
-    """A sign cut out of a screen."""
-
-    pixels: NDArray[np.uint8]
-    kind: str
-    phrases: tuple[str, ...]
-
-    @property
-    def words(self) -> str:
-        """Its colour and its name."""
-        *_, colour, name = self.phrases[0].replace(" sign ", " ").split()
-        return f"{colour} {name}"
-
-
-def cut_signs(data: Screens) -> list[Sign]:
-    """Cut all signs out of their screens."""
-    signs = []
-    for target in data.targets:
-        left, top, right, bottom = (round(side) for side in target.box)
-        signs.append(Sign(data.images[target.screen, top:bottom, left:right], target.kind, target.phrases))
-    return signs
-
-
-def compose(signs: list[Sign], paper: NDArray[np.uint8], chance: np.random.Generator) -> tuple[Any, Any]:
-    """Put signs of different names at new places of an empty screen, so that no screen is met twice.
-
-    Returns:
-        The screen (H, W, 3), and its signs with their boxes in pixels.
-    """
-    screen = np.tile(paper, (SIDE_PX, SIDE_PX, 1))
-    free = np.ones((SIDE_PX, SIDE_PX), dtype=bool)
-    placed: dict[str, tuple[Sign, tuple[int, int, int, int]]] = {}
-    for number in chance.integers(len(signs), size=int(chance.integers(3, 7))):
-        sign = signs[int(number)]
-        height, width = sign.pixels.shape[:2]
-        for _ in range(10):
-            left, top = (int(chance.integers(2, SIDE_PX - side - 1)) for side in (width, height))
-            there = np.s_[top : top + height, left : left + width]
-            if sign.words.split()[1] not in placed and free[there].all():
-                screen[there], free[there] = sign.pixels, False
-                placed[sign.words.split()[1]] = sign, (left, top, left + width, top + height)
-    return screen, list(placed.values())
-
-
-def lesson(words: Words, asked: Any, chance: np.random.Generator) -> tuple[list[int], list[int]]:
-    """Lay out one screen as a dialogue over all of its signs; the second list marks what is learned."""
-    ids, learned = [words.ids[IMAGE]] * PATCHES, [0] * PATCHES
-    for place in chance.permutation(len(asked)):
-        sign, box = asked[int(place)]
-        question = [words.ids[ASK], *words.encode(str(chance.choice(sign.phrases))), words.ids[ANSWER]]
-        answer = [*words.encode(write_box(box, SIDE_PX)), words.ids[END]]
-        ids += question + answer
-        learned += [0] * len(question) + [1] * len(answer)
-    return ids, learned
-
-
-def patch_words(words: Words, asked: Any) -> NDArray[np.int64]:
-    """Return two words for each patch of a screen, shape (PATCHES, 2): those of the sign over its middle."""
-    side = SIDE_PX // PATCH_PX
-    middles = (np.arange(side) + 0.5) * PATCH_PX
-    named = np.full((side, side, 2), words.ids[UNKNOWN])
-    for sign, (left, top, right, bottom) in asked:
-        covered = np.ix_((middles > top) & (middles < bottom), (middles > left) & (middles < right))
-        named[covered] = words.encode(sign.words)
-    return named.reshape(PATCHES, 2)
-
-
-def naming_loss(model: Any, patches: Tensor, named: Tensor) -> Tensor:
-    """Return how badly the embeddings of patches, (B, PATCHES, H), point to those of their words.
-
-    A reader that compares what it is asked for with what it sees then compares like with like. Without this the eye
-    learns nothing for as long as the reader does not look, and the reader does not look while the eye says nothing.
-    """
-    known = torch.nn.functional.normalize(model.get_input_embeddings().weight, dim=-1)
-    chances = (16 * torch.nn.functional.normalize(patches, dim=-1) @ known.T).log_softmax(-1)
-    return -chances.gather(-1, named).mean()
-
-
-def warm_start(
-    model: Any, words: Words, data: Screens, minutes: float, done: list[dict[str, float]], batch: int = 16
-) -> list[dict[str, float]]:
-    """Learn from the boxes themselves until the processor's time is over; the rate falls to nothing by then.
-
-    Every screen is composed anew: of a thousand screens that come again and again, the dialogues are learned by heart.
-
-    Args:
-        model: As a shorter warm start left it, or new.
-        words: Its vocabulary.
-        data: Where signs are cut out of.
-        minutes: Of the processor, with those that were spent before.
-        done: The log of the shorter one, or nothing.
-        batch: Screens of a step.
-
-    Returns:
-        The log of all of it.
-    """
-    signs = cut_signs(data)
-    seen: list[Tensor] = []
-    hook = model.model.multi_modal_projector.register_forward_hook(lambda module, given, out: seen.append(out))
-    optimizer = Optimizer(model, "muon", 2e-3, weight_decay=0.01)
-    log, step = [*done], int(done[-1]["step"]) if done else 0
-    before_min = done[-1]["minutes"] if done else 0.0
-    chance = np.random.default_rng([0, step])
-    pad = words.ids[PAD]
-    started, first = time.process_time() - 60 * before_min, step
-    while (spent := (time.process_time() - started) / 60 / minutes) < 1:
-        optimizer.set_learning_rate(2e-3 * min(1.0, (step - first) / 100) * max(0.02, min(1.0, 2 * (1 - spent))))
-        papers = data.images[chance.integers(len(data.images), size=batch), 0, 0]
-        made = [compose(signs, paper, chance) for paper in papers]
-        images = np.stack([screen for screen, _ in made])
-        named = torch.from_numpy(np.stack([patch_words(words, asked) for _, asked in made]))
-        rows = [lesson(words, asked, chance) for _, asked in made]
-        longest = max(len(ids) for ids, _ in rows)
-        ids = torch.tensor([row + [pad] * (longest - len(row)) for row, _ in rows])
-        learned = torch.tensor([row + [0] * (longest - len(row)) for _, row in rows])[:, 1:].bool()
-        out = model(
-            input_ids=ids, pixel_values=as_pixels(images), attention_mask=(ids != pad).long(),
-            use_cache=False,
-        )  # fmt: skip
-        pointing = torch.nn.functional.cross_entropy(out.logits[:, :-1][learned].float(), ids[:, 1:][learned])
-        naming = naming_loss(model, seen.pop().reshape(batch, PATCHES, -1), named)
-        loss = pointing + naming
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        if step % 25 == 0:
-            log.append({"step": step, "screens": step * batch, "minutes": spent * minutes})
-            log[-1] |= {"loss": pointing.item(), "naming": naming.item()}
-            if step % 100 == 0:
-                print(json.dumps(log[-1]), flush=True)
-    hook.remove()
-    return log
 
 
 def read_answer(text: str) -> Prediction | None:
@@ -329,7 +131,19 @@ def print_table(figures: Mapping[str, Any]) -> None:
         print(f"| {name} | {means[0]:.3f} | {each} | {' | '.join(f'{mean:.3f}' for mean in means[1:])} |")
 
 
-def main() -> None:
+def show_answers(model: Any, words: Words, data: Screens, path: Path) -> None:
+    """Draw what the model answers to a dozen questions."""
+    shown = data.targets[:: max(1, len(data.targets) // 12)][:12]
+    pictures = data.images[[target.screen for target in shown]]
+    found = sample(
+        model.eval(), as_pixels(pictures), [prompt_ids(words, t.instruction, PATCHES) for t in shown], 1, greedy=True
+    )
+    answers = [read_answer(words.decode(ids.tolist())) for ids in found.ids]
+    draw_answers(list(pictures), [(t.instruction, t.box) for t in shown], answers, path)
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/gui"))
     parser.add_argument("--screens", type=int, default=1350)
@@ -341,6 +155,11 @@ def main() -> None:
     args = parser.parse_args()
     if args.updates < 1 or args.minutes <= 0:
         parser.error("--updates and --minutes must be more than 0")
+    return args
+
+
+def main() -> None:
+    args = read_arguments()
     torch.manual_seed(0)
     data = {
         split: load_screens(args.out / "screens", split, n) for split, n in (("train", args.screens), ("test", 225))
@@ -360,7 +179,7 @@ def main() -> None:
     if kept.exists():
         figures = json.loads(kept.read_text())
         if figures["settings"] != settings:
-            parser.error(f"{args.out} has runs with {figures['settings']}, not {settings}: give another --out")
+            raise SystemExit(f"{args.out} has runs with {figures['settings']}, not {settings}: give another --out")
     else:
         model.load_state_dict(start["model"])
         figures = {
@@ -386,13 +205,7 @@ def main() -> None:
     print_table(figures)
     draw_curves(figures, args.out / "curves.png")
     model.load_state_dict(torch.load(args.out / f"{args.rewards[0]}.pt", weights_only=True)["model"])
-    shown = data["test"].targets[:: max(1, len(data["test"].targets) // 12)][:12]
-    pictures = data["test"].images[[target.screen for target in shown]]
-    found = sample(
-        model.eval(), as_pixels(pictures), [prompt_ids(words, t.instruction, PATCHES) for t in shown], 1, greedy=True
-    )
-    answers = [read_answer(words.decode(ids.tolist())) for ids in found.ids]
-    draw_answers(list(pictures), [(t.instruction, t.box) for t in shown], answers, args.out / "predictions.png")
+    show_answers(model, words, data["test"], args.out / "predictions.png")
 
 
 if __name__ == "__main__":
