@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,17 +55,16 @@ def load_screens(folder: Path, split: str, count: int) -> Screens:
 
 @dataclass(frozen=True)
 class Sign:
-    """A sign cut out of a screen."""
+    """A sign cut out of a screen: what it shows, on what colour, and how it is asked for."""
 
     pixels: NDArray[np.uint8]
-    kind: str
+    colour: str
+    name: str
     phrases: tuple[str, ...]
 
-    @property
-    def words(self) -> str:
-        """Its colour and its name."""
-        *_, colour, name = self.phrases[0].replace(" sign ", " ").split()
-        return f"{colour} {name}"
+
+Placed = tuple[Sign, tuple[int, int, int, int]]
+"""A sign and its box in pixels."""
 
 
 def cut_signs(data: Screens) -> list[Sign]:
@@ -74,26 +72,30 @@ def cut_signs(data: Screens) -> list[Sign]:
     signs = []
     for target in data.targets:
         left, top, right, bottom = (round(side) for side in target.box)
-        signs.append(Sign(data.images[target.screen, top:bottom, left:right], target.kind, target.phrases))
+        *_, colour, name = target.phrases[0].replace(" sign ", " ").split()
+        signs.append(Sign(data.images[target.screen, top:bottom, left:right], colour, name, target.phrases))
     return signs
 
 
-def compose(signs: list[Sign], paper: NDArray[np.uint8], chance: np.random.Generator) -> tuple[Any, Any]:
+def compose(
+    signs: list[Sign], paper: NDArray[np.uint8], chance: np.random.Generator
+) -> tuple[NDArray[np.uint8], list[Placed]]:
     """Put signs of different names at new places of an empty screen, so that no screen is met twice.
 
     Returns:
-        The screen (H, W, 3), and its signs with their boxes in pixels.
+        The screen (H, W, 3), and its signs.
     """
     screen = np.tile(paper, (SIDE_PX, SIDE_PX, 1))
     free = np.ones((SIDE_PX, SIDE_PX), dtype=bool)
-    placed: dict[str, tuple[Sign, tuple[int, int, int, int]]] = {}
+    placed: dict[str, Placed] = {}
     for number in chance.integers(len(signs), size=int(chance.integers(3, 7))):
         sign = signs[int(number)]
         height, width = sign.pixels.shape[:2]
-        for _ in range(10):
+        for _ in range(0 if sign.name in placed else 10):
             left, top = (int(chance.integers(2, SIDE_PX - side - 1)) for side in (width, height))
             there = np.s_[top : top + height, left : left + width]
-            if sign.words.split()[1] not in placed and free[there].all():
+            if free[there].all():
                 screen[there], free[there] = sign.pixels, False
-                placed[sign.words.split()[1]] = sign, (left, top, left + width, top + height)
+                placed[sign.name] = sign, (left, top, left + width, top + height)
+                break
     return screen, list(placed.values())

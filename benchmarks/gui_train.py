@@ -3,9 +3,9 @@
 python benchmarks/gui_train.py --out runs/gui --minutes 10 --updates 60 --seeds 0 1 2
 
 Screens are panels of the gui pack's generator; the test split has layouts that training never shows. The warm start is
-supervised and stops at its time; with more minutes, the one that is there goes on. Each reward then starts from the
-same weights, and in each seed plays the same tasks for the same number of updates. Writes ``figures.json`` after each
-run, goes on with the runs that it lacks, prints a table, draws ``curves.png`` and ``predictions.png``. One core is
+supervised and stops at its time; with more minutes, a ``warm.pt`` that is there goes on. Each reward then starts from
+the same weights, and in each seed plays the same tasks for the same number of updates. Writes ``figures.json`` after
+each run, goes on with the runs that it lacks, prints a table, draws ``curves.png`` and ``predictions.png``. One core is
 enough.
 """
 
@@ -167,20 +167,22 @@ def main() -> None:
     words = Words.of([phrase for target in data["train"].targets for phrase in target.phrases])
     model = make_model(words, SIDE_PX, args.hidden, (2, 3))
     warm, kept = args.out / "warm.pt", args.out / "figures.json"
+    settings = {name: getattr(args, name) for name in ("screens", "minutes", "updates", "hidden")}
+    figures = json.loads(kept.read_text()) if kept.exists() else None
+    if figures and figures["settings"] != settings:
+        raise SystemExit(
+            f"{args.out} has runs with {figures['settings']}, not {settings}: give another --out (a warm.pt that is "
+            "copied there goes on)"
+        )
     start: dict[str, Any] = torch.load(warm, weights_only=True) if warm.exists() else {"minutes": 0.0, "log": []}
     if start["minutes"] < args.minutes:
         if start["log"]:
             model.load_state_dict(start["model"])
         log = warm_start(model, words, data["train"], args.minutes, start["log"])
-        start = {"model": model.state_dict(), "log": log, "minutes": args.minutes}
-        start["model"] = {name: weight.clone() for name, weight in start["model"].items()}
+        weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+        start = {"model": weights, "log": log, "minutes": args.minutes}
         torch.save(start, warm)
-    settings = {name: getattr(args, name) for name in ("screens", "minutes", "updates", "hidden")}
-    if kept.exists():
-        figures = json.loads(kept.read_text())
-        if figures["settings"] != settings:
-            raise SystemExit(f"{args.out} has runs with {figures['settings']}, not {settings}: give another --out")
-    else:
+    if figures is None:
         model.load_state_dict(start["model"])
         figures = {
             "settings": settings,

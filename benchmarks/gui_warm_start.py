@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from gui_model import ANSWER, ASK, END, IMAGE, PAD, PATCH_PX, UNKNOWN, Words, as_pixels, write_box
-from gui_screens import Screens, compose, cut_signs
+from gui_screens import Placed, Screens, compose, cut_signs
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,7 +19,7 @@ from agentgym_gui.generate.panels import SIDE_PX
 PATCHES = (SIDE_PX // PATCH_PX) ** 2
 
 
-def lesson(words: Words, asked: Any, chance: np.random.Generator) -> tuple[list[int], list[int]]:
+def lesson(words: Words, asked: list[Placed], chance: np.random.Generator) -> tuple[list[int], list[int]]:
     """Lay out one screen as a dialogue over all of its signs; the second list marks what is learned."""
     ids, learned = [words.ids[IMAGE]] * PATCHES, [0] * PATCHES
     for place in chance.permutation(len(asked)):
@@ -31,14 +31,14 @@ def lesson(words: Words, asked: Any, chance: np.random.Generator) -> tuple[list[
     return ids, learned
 
 
-def patch_words(words: Words, asked: Any) -> NDArray[np.int64]:
+def patch_words(words: Words, asked: list[Placed]) -> NDArray[np.int64]:
     """Return two words for each patch of a screen, shape (PATCHES, 2): those of the sign over its middle."""
     side = SIDE_PX // PATCH_PX
     middles = (np.arange(side) + 0.5) * PATCH_PX
     named = np.full((side, side, 2), words.ids[UNKNOWN])
     for sign, (left, top, right, bottom) in asked:
         covered = np.ix_((middles > top) & (middles < bottom), (middles > left) & (middles < right))
-        named[covered] = words.encode(sign.words)
+        named[covered] = words.encode(f"{sign.colour} {sign.name}")
     return named.reshape(PATCHES, 2)
 
 
@@ -75,11 +75,11 @@ def warm_start(
     seen: list[Tensor] = []
     hook = model.model.multi_modal_projector.register_forward_hook(lambda module, given, out: seen.append(out))
     optimizer = Optimizer(model, "muon", 2e-3, weight_decay=0.01)
-    log, step = [*done], int(done[-1]["step"]) if done else 0
-    before_min = done[-1]["minutes"] if done else 0.0
-    chance = np.random.default_rng([0, step])
+    log, last = [*done], done[-1] if done else {"step": 0, "minutes": 0.0}
+    first = step = int(last["step"])
+    chance = np.random.default_rng([0, first])
     pad = words.ids[PAD]
-    started, first = time.process_time() - 60 * before_min, step
+    started = time.process_time() - 60 * last["minutes"]
     while (spent := (time.process_time() - started) / 60 / minutes) < 1:
         optimizer.set_learning_rate(2e-3 * min(1.0, (step - first) / 100) * max(0.02, min(1.0, 2 * (1 - spent))))
         papers = data.images[chance.integers(len(data.images), size=batch), 0, 0]

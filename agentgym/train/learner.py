@@ -144,20 +144,17 @@ class Learner:
         """
         nothing = torch.zeros_like(batch.prefixes, dtype=torch.bool)
         cache = self._read(batch.prefixes, nothing, use_cache=True).past_key_values
+        shared = {"past_key_values": cache, "use_cache": True}
         if len(batch.prefixes) == 1:
             cache.batch_repeat_interleave(len(batch.ids))
-            return {"past_key_values": cache, "use_cache": True}
+            return shared
         cache.batch_select_indices(batch.prefix_rows.to(self.device))
         starts = batch.prefix_lengths[batch.prefix_rows, None]
         width = batch.ids.shape[1]
         prefix = (torch.arange(batch.prefixes.shape[1]) < starts)[:, None].expand(-1, width, -1)
         causal = torch.ones(width, width, dtype=torch.bool).tril().expand(len(starts), -1, -1)
-        return {
-            "past_key_values": cache,
-            "use_cache": True,
-            "attention_mask": torch.cat([prefix, causal], -1)[:, None].to(self.device),
-            "position_ids": (starts + torch.arange(width)).to(self.device),
-        }
+        mask, positions = torch.cat([prefix, causal], -1)[:, None], starts + torch.arange(width)
+        return {**shared, "attention_mask": mask.to(self.device), "position_ids": positions.to(self.device)}
 
     def _read(self, ids: Tensor, predicts: Tensor, **inputs: Any) -> Any:
         """Return the model's output, with the logits of the tokens that predict, as one row."""

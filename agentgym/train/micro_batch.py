@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from agentgym.train.batch import TokenSequence
+from agentgym.train.token_tree import common_length
 
 Sharing = Literal["none", "one", "many"]
 """How many beginnings a model can read once in a pass, each for the sequences that have it in common."""
@@ -131,10 +132,7 @@ def _part(sequences: Sequence[TokenSequence], sharing: Sharing) -> _Part:
     if len(sequences) < 2 or sharing == "none":
         return _Part(tuple(sequences), 0)
     openings = [sequence.opening[:-1] for sequence in sequences]
-    length = min(map(len, openings))
-    for opening in openings[1:]:
-        differs = opening[:length] != openings[0][:length]
-        length = int(differs.argmax()) if differs.any() else length
+    length = min(common_length(openings[0], opening) for opening in openings)
     return _Part(tuple(sequences), length if (len(sequences) - 1) * length > _PASS_TOKENS else 0)
 
 

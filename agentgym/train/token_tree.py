@@ -51,7 +51,7 @@ def grow_trees(sequences: Sequence[Ids], most_nodes: int) -> Iterator[tuple[list
     nodes = 0
     for place in order:
         own = sequences[place]
-        common = _common(sequences[chosen[-1]], own) if chosen else 0
+        common = common_length(sequences[chosen[-1]], own) if chosen else 0
         if chosen and nodes + len(own) - common > min(max(_ENOUGH_NODES, 2 * len(own)), most_nodes):
             yield chosen, _tree([sequences[i] for i in chosen], shared)
             chosen, shared, nodes, common = [], [], 0, 0
@@ -62,7 +62,7 @@ def grow_trees(sequences: Sequence[Ids], most_nodes: int) -> Iterator[tuple[list
         yield chosen, _tree([sequences[i] for i in chosen], shared)
 
 
-def _common(one: Ids, other: Ids) -> int:
+def common_length(one: Ids, other: Ids) -> int:
     """Return how many tokens both begin with."""
     length = min(len(one), len(other))
     differs = one[:length] != other[:length]

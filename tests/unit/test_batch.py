@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -121,14 +121,14 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(learner: Learner, ag
     assert (gradients[0] - gradients[2]).abs().max() < 1e-6
 
 
-def siblings(members: int, opening: int, seed: int) -> list[TokenSequence]:
-    """Make up a group: one opening, answers of many lengths."""
+def siblings(members: int, opening: int, seed: int, before: Sequence[int] = ()) -> list[TokenSequence]:
+    """Make up a group: what stands before, one opening, answers of many lengths."""
     chance = np.random.default_rng(seed)
-    start = chance.integers(10, 60, opening)
+    start = np.array([*before, *chance.integers(10, 60, opening)])
     group = []
     for number in range(members):
         ids = np.concatenate([start, chance.integers(10, 60, 2 + 3 * number)])
-        sampled = np.arange(len(ids)) >= opening
+        sampled = np.arange(len(ids)) >= len(start)
         logprobs = np.where(sampled, -1.0, 0.0).astype(np.float32)
         group.append(TokenSequence(ids, sampled, logprobs, logprobs, sampled * np.float32(number - 1.5)))
     return group
@@ -163,18 +163,8 @@ def test_sharing_saves_tokens() -> None:
 
 def test_groups_that_begin_alike_have_one_prefix_in_common() -> None:
     """A long system prompt is read once, rather than with the opening of each group."""
-    start = np.random.default_rng(4).integers(10, 60, 900)
-    groups = [
-        replace(
-            s,
-            ids=np.concatenate([start, s.ids]),
-            **{
-                name: np.concatenate([np.zeros(900, getattr(s, name).dtype), getattr(s, name)])
-                for name in ("sampled", "logprobs", "old_logprobs", "advantages")
-            },
-        )
-        for s in [*siblings(2, 4, seed=5), *siblings(2, 4, seed=6)]
-    ]
+    prompt = np.random.default_rng(4).integers(10, 60, 900).tolist()
+    groups = [*siblings(2, 4, seed=5, before=prompt), *siblings(2, 4, seed=6, before=prompt)]
     (batch,) = micro_batches(groups, 10_000)
     assert batch.prefixes.shape == (1, 900)
 

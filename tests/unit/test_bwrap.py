@@ -21,6 +21,7 @@ from agentgym.errors import SandboxLostError, SandboxRefusedError, SandboxUnavai
 from agentgym.sandbox import ExecResult, Limits, SandboxSpec
 from agentgym_sandboxes import bwrap, seccomp
 from agentgym_sandboxes.bwrap import AGENT_UID, BwrapSandbox, find_bwrap
+from agentgym_sandboxes.bwrap_exec import BoxProcess
 
 
 @pytest.fixture
@@ -330,22 +331,24 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("not within 10 s")
 
 
+async def kill_what_was_made_ahead(box: BwrapSandbox) -> BoxProcess:
+    made = box._next
+    assert made is not None
+    await until(lambda: made.born)
+    made.kill()
+    return made
+
+
 async def test_what_was_made_ahead_may_be_gone(box: BwrapSandbox) -> None:
     """As when the kernel takes it for want of memory: the next command has one made anew."""
     for _ in range(3):
-        assert box._next is not None
-        made = box._next
-        await until(lambda made=made: made.born)
-        made.kill()
+        made = await kill_what_was_made_ahead(box)
         await until(lambda made=made: made.ended)
         assert (await box.exec("echo again", timeout_s=20)).stdout == b"again\n"
 
 
 async def test_what_was_made_ahead_is_dead_and_we_do_not_know_it(box: BwrapSandbox) -> None:
-    assert box._next is not None
-    made = box._next
-    await until(lambda: made.born)
-    made.kill()
+    made = await kill_what_was_made_ahead(box)
     assert select.select([made._pidfd], [], [], 10)[0]  # dead, and the event loop has not been told
     assert not made.ended
     assert (await box.exec("echo again", timeout_s=20)).stdout == b"again\n"
@@ -354,10 +357,7 @@ async def test_what_was_made_ahead_is_dead_and_we_do_not_know_it(box: BwrapSandb
 async def test_what_was_made_ahead_dies_as_a_command_begins(box: BwrapSandbox) -> None:
     """It may have read what to become: then that was killed, and is not run a second time."""
     for _ in range(20):
-        assert box._next is not None
-        made = box._next
-        await until(lambda made=made: made.born)
-        made.kill()
+        made = await kill_what_was_made_ahead(box)
         result = await box.exec("echo again", timeout_s=20)
         if made.begun:
             assert (result.exit_code, result.timed_out, result.oom) == (137, False, False), result.show()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 VERBS: tuple[Verb, ...] = ("click", "type", "select", "press", "scroll", "hover", "drag", "wait")
 FIRST_SEEDS = {"train": 0, "valid_seen": 1_000_000_000, "valid_unseen": 2_000_000_000}
 MODES = {"train": "train", "valid_seen": "train", "valid_unseen": "test"}
+REWARDS = ("raw", "success")
 PLAIN, FLIGHT = ((500, 320), (160, 210)), ((600, 800), (375, 667))  # viewport and picture, as in the package
 EPISODES_PER_SESSION = 500
 FIRST_DAY_MS = 1_577_880_000_000  # noon of 1 January 2020, UTC
@@ -75,7 +76,7 @@ class MiniWoBEnv(WebEnv):
         **kwargs: As for :class:`agentgym_web.web_env.WebEnv`, but for ``viewport``.
 
     Raises:
-        UnknownNameError: There is no such task.
+        UnknownNameError: There is no such task, or no such reward.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "valid_seen", "valid_unseen")
@@ -101,8 +102,8 @@ class MiniWoBEnv(WebEnv):
     ) -> None:
         super().__init__(observation=observation, max_turns=max_turns, **kwargs)
         self._names = _read_names(task)
-        if reward not in ("raw", "success"):
-            raise UsageError(f"reward is 'raw' or 'success', got {reward!r}")
+        if reward not in REWARDS:
+            raise UnknownNameError("reward", str(reward), REWARDS)
         if not 0 <= turn_ms <= 60_000:
             raise UsageError(f"turn_ms is from 0 to 60000, got {turn_ms}")
         if not 1 <= seeds_per_split <= 1_000_000_000:
