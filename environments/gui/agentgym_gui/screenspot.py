@@ -47,6 +47,10 @@ TOOLS = (
 )
 
 
+def _name(element: Mapping[str, Any]) -> str:
+    return f"{element['role']} {element['name']}"
+
+
 @dataclass(frozen=True)
 class Choice:
     """What an agent chose: an answer, a part to look at, or, with neither, to refuse."""
@@ -163,7 +167,7 @@ class ScreenSpotEnv(AgentEnv):
         return self._task_sets[split]
 
     def expert_move(self) -> Move:
-        """Return the middle of the target, or its box, or a refusal.
+        """Return the middle of the target, or its box, or a refusal; its thought is what the list of elements calls it.
 
         Raises:
             UsageError: No task is being played.
@@ -176,9 +180,17 @@ class ScreenSpotEnv(AgentEnv):
         if self._expert == "box":
             x1, y1, x2, y2 = self._write(target.box)
             box = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
-            return Move(command=f"[{x1}, {y1}, {x2}, {y2}]", tool="box", arguments=box)
+            return Move(f"[{x1}, {y1}, {x2}, {y2}]", tool="box", arguments=box, thought=self._name_target())
         x, y = self._write(inner_point(target))
-        return Move(command=f"({x}, {y})", tool="point", arguments={"x": x, "y": y})
+        return Move(f"({x}, {y})", tool="point", arguments={"x": x, "y": y}, thought=self._name_target())
+
+    def _name_target(self) -> str:
+        """Return what the list of elements calls the target; nothing where there is no list."""
+        assert self._sample is not None
+        if self._observe != "elements":
+            return ""
+        box = self._sample.target.box
+        return next((_name(element) for element in self._read_elements() if tuple(element["box"]) == box), "")
 
     def close(self) -> None:
         """Forget the picture."""
@@ -322,19 +334,22 @@ class ScreenSpotEnv(AgentEnv):
         picture: NDArray[np.uint8] = np.array(image, dtype=np.uint8)
         return {"text": "\n".join(lines), "image": picture}
 
-    def _list_elements(self, zoom: Box | None) -> list[str]:
+    def _read_elements(self) -> list[dict[str, Any]]:
         assert self._sample is not None
         if self._sample.elements is None:
             raise UsageError(
                 f"nobody says what is on {self._sample.image.name}: elements are known of generated screens only"
             )
-        elements = json.loads(self._sample.elements.read_text(encoding="utf-8"))
+        elements: list[dict[str, Any]] = json.loads(self._sample.elements.read_text(encoding="utf-8"))
+        return elements
+
+    def _list_elements(self, zoom: Box | None) -> list[str]:
         lines = []
-        for element in elements:
+        for element in self._read_elements():
             x, y = centre(element["box"])
             if zoom is None or (zoom[0] <= x <= zoom[2] and zoom[1] <= y <= zoom[3]):
                 x1, y1, x2, y2 = self._write(element["box"])
-                lines.append(f"{element['role']} {element['name']} [{x1}, {y1}, {x2}, {y2}]")
+                lines.append(f"{_name(element)} [{x1}, {y1}, {x2}, {y2}]")
         return lines
 
     def _how_to_answer(self) -> str:

@@ -142,7 +142,8 @@ def test_elements_are_listed_and_one_of_them_is_asked_for(given: dict[str, Any])
     observation, _ = env.reset(seed=2)
     assert isinstance(observation, str)
     *elements, _ = observation.splitlines()
-    assert any(line.endswith(env.expert_move().command) for line in elements)
+    move = env.expert_move()
+    assert f"{move.thought} {move.command}" in elements
 
 
 def test_elements_of_a_benchmark_are_not_invented(tmp_path: Path, given: dict[str, Any]) -> None:
