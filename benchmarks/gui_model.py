@@ -91,7 +91,12 @@ def make_model(words: Words, side_px: int, hidden: int, layers: tuple[int, int])
     )
     model = LlavaForConditionalGeneration(config)
     with torch.no_grad():
-        look_for_likeness(model.model.language_model)
+        reader, first = model.model.language_model, model.model.language_model.layers[0].self_attn
+        taking_in = {name: weight.clone() for name, weight in first.state_dict().items()}
+        look_for_likeness(reader)
+        first.load_state_dict(
+            taking_in
+        )  # who looks for likeness finds itself, and the question is to be taken in first
     return model
 
 

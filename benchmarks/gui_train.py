@@ -29,6 +29,8 @@ from agentgym.rewards.gaussian import Prediction, write_prediction
 from agentgym.rewards.trajectory_reward import make_reward
 from agentgym.train.advantage import find_advantage, turn_rewards
 from agentgym.train.loss import PolicyLoss, TokenData, token_losses
+from agentgym.train.optimizer import Optimizer
+from agentgym.train.warmstart import cosine
 from agentgym.trajectory import Trajectory, Turn
 from agentgym.whole_file import write_whole
 from agentgym_gui.answers import parse_answer
@@ -57,33 +59,33 @@ def play(target: Target, text: str) -> Trajectory:
 
 
 def evaluate(model: Any, words: Words, data: Screens) -> dict[str, float]:
-    """Answer questions greedily."""
+    """Answer questions, sampled as in training and greedily."""
     method = make_reward("gaussian")
-    kinds: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[float]] = {}
     some = data.targets[:: max(1, len(data.targets) // 1000)]  # at most two thousand, and of all screens
+    torch.manual_seed(0)
     for start in range(0, len(some), 128):
         asked = some[start : start + 128]
         rows = [prompt_ids(words, target.instruction, PATCHES) for target in asked]
-        found = sample(model, as_pixels(data.images[[t.screen for t in asked]]), rows, 1, greedy=True)
-        played = method([play(t, words.decode(ids.tolist())) for t, ids in zip(asked, found.ids, strict=True)])
-        for episode in played:
-            figures = (episode.measures.get("hit", 0.0), episode.reward_terms.get("gaussian", 0.0))
-            for kind in ("all", episode.kind):
-                kinds.setdefault(kind, []).append(figures)
-    return {
-        **{f"hit/{kind}": float(np.mean([hit for hit, _ in rows])) for kind, rows in kinds.items()},
-        "gaussian": float(np.mean([value for _, value in kinds["all"]])),
-    }
+        pixels = as_pixels(data.images[[target.screen for target in asked]])
+        for way in ("sampled", "greedy"):
+            texts = [words.decode(ids.tolist()) for ids in sample(model, pixels, rows, 1, greedy=way == "greedy").ids]
+            for episode in method([play(target, text) for target, text in zip(asked, texts, strict=True)]):
+                for kind in ("all", episode.kind):
+                    found.setdefault(f"{way}/{kind}", []).append(episode.measures.get("hit", 0.0))
+                found.setdefault(f"{way}/gaussian", []).append(episode.reward_terms.get("gaussian", 0.0))
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def grpo(model: Any, words: Words, data: Screens, variant: str, updates: int, seed: int) -> list[dict[str, float]]:
     """Train with one reward; the tasks of a seed are the same for every reward."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = Optimizer(model, "adamw", 5e-4, weight_decay=0.0)
     method, estimate = make_reward("gaussian", variant=variant), find_advantage("grpo")
-    chance, tasks, copies = np.random.default_rng([seed, 1]), 16, 8
+    chance, tasks, copies = np.random.default_rng([seed, 1]), 32, 8
     torch.manual_seed(seed)
     log = []
     for update in range(updates):
+        optimizer.set_learning_rate(5e-4 * cosine(update, updates, 0.1))
         asked = [data.targets[int(i)] for i in chance.integers(len(data.targets), size=tasks)]
         rows = [prompt_ids(words, target.instruction, PATCHES) for target in asked]
         pixels = as_pixels(data.images[[target.screen for target in asked]])
@@ -118,17 +120,19 @@ def grpo(model: Any, words: Words, data: Screens, variant: str, updates: int, se
 
 
 def print_table(figures: Mapping[str, Any]) -> None:
-    """Print what each reward came to on the test screens, answered greedily."""
+    """Print what each reward came to on the test screens."""
     warm = figures["after_warm"]["test"]
-    print("| reward | hits | each seed | hits, text | hits, icons | Gaussian reward |\n|---|---:|---|---:|---:|---:|")
+    print("| reward | hits | each seed | hits, text | hits, icons | hits, greedy | Gaussian reward |")
+    print("|---|---:|---|---:|---:|---:|---:|")
     rows = {
         "warm start": [warm],
         **{v: [run["after"]["test"] for run in runs] for v, runs in figures["rewards"].items()},
     }
+    shown = ("sampled/all", "sampled/text", "sampled/icon", "greedy/all", "sampled/gaussian")
     for name, ends in rows.items():
-        each = ", ".join(f"{end['hit/all']:.3f}" for end in ends)
-        means = [float(np.mean([end[key] for end in ends])) for key in ("hit/all", "hit/text", "hit/icon", "gaussian")]
-        print(f"| {name} | {means[0]:.3f} | {each} | {' | '.join(f'{mean:.3f}' for mean in means[1:])} |")
+        each = ", ".join(f"{end['sampled/all']:.3f}" for end in ends)
+        first, *means = [float(np.mean([end[key] for end in ends])) for key in shown]
+        print(f"| {name} | {first:.3f} | {each} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
 
 
 def show_answers(model: Any, words: Words, data: Screens, path: Path) -> None:

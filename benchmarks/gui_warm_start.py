@@ -1,9 +1,11 @@
-"""The supervised warm start of ``benchmarks/gui_train.py``: pointing, and naming what is seen."""
+"""The supervised warm start of ``benchmarks/gui_train.py``: pointing, naming what is seen, looking at what is asked."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,30 +18,78 @@ from torch import Tensor
 from agentgym.train.optimizer import Optimizer
 from agentgym_gui.generate.panels import SIDE_PX
 
-PATCHES = (SIDE_PX // PATCH_PX) ** 2
+_SIDE = SIDE_PX // PATCH_PX
+PATCHES = _SIDE**2
+_LOOKS = 1  # the layer of the reader that looks at the sign: the one before takes the question in, the next one answers
 
 
-def lesson(words: Words, asked: list[Placed], chance: np.random.Generator) -> tuple[list[int], list[int]]:
-    """Lay out one screen as a dialogue over all of its signs; the second list marks what is learned."""
-    ids, learned = [words.ids[IMAGE]] * PATCHES, [0] * PATCHES
-    for place in chance.permutation(len(asked)):
-        sign, box = asked[int(place)]
+@dataclass(frozen=True)
+class Lesson:
+    """One screen and questions for all of its signs, none of which sees the others: who is asked last is no secret.
+
+    Attributes:
+        ids: Tokens, the image's first.
+        parts: Of each, 0 for the image's and the question's number from 1.
+        learned: Of each, 1 if it is part of an answer.
+        looks: Places from which an answer begins, each with the patches of its sign, (PATCHES,).
+    """
+
+    ids: list[int]
+    parts: list[int]
+    learned: list[int]
+    looks: list[tuple[int, NDArray[np.bool_]]] = field(default_factory=list)
+
+
+def make_lesson(words: Words, asked: list[Placed], chance: np.random.Generator) -> Lesson:
+    """Ask for each sign once."""
+    lesson = Lesson([words.ids[IMAGE]] * PATCHES, [0] * PATCHES, [0] * PATCHES)
+    for number, (sign, box) in enumerate(asked, 1):
         question = [words.ids[ASK], *words.encode(str(chance.choice(sign.phrases))), words.ids[ANSWER]]
         answer = [*words.encode(write_box(box, SIDE_PX)), words.ids[END]]
-        ids += question + answer
-        learned += [0] * len(question) + [1] * len(answer)
-    return ids, learned
+        lesson.looks.append((len(lesson.ids) + len(question) - 1, covered_patches(box)))
+        lesson.ids.extend(question + answer)
+        lesson.parts.extend([number] * len(question + answer))
+        lesson.learned.extend([0] * len(question) + [1] * len(answer))
+    return lesson
+
+
+def covered_patches(box: Sequence[float]) -> NDArray[np.bool_]:
+    """Return which patches have their middle in a box of pixels, shape (PATCHES,)."""
+    left, top, right, bottom = box
+    middles = (np.arange(_SIDE) + 0.5) * PATCH_PX
+    return np.outer((middles > top) & (middles < bottom), (middles > left) & (middles < right)).reshape(-1)
 
 
 def patch_words(words: Words, asked: list[Placed]) -> NDArray[np.int64]:
     """Return two words for each patch of a screen, shape (PATCHES, 2): those of the sign over its middle."""
-    side = SIDE_PX // PATCH_PX
-    middles = (np.arange(side) + 0.5) * PATCH_PX
-    named = np.full((side, side, 2), words.ids[UNKNOWN])
-    for sign, (left, top, right, bottom) in asked:
-        covered = np.ix_((middles > top) & (middles < bottom), (middles > left) & (middles < right))
-        named[covered] = words.encode(f"{sign.colour} {sign.name}")
-    return named.reshape(PATCHES, 2)
+    named = np.full((PATCHES, 2), words.ids[UNKNOWN])
+    for sign, box in asked:
+        named[covered_patches(box)] = words.encode(f"{sign.colour} {sign.name}")
+    return named
+
+
+def point(model: Any, pixels: Tensor, lessons: Sequence[Lesson], pad: int) -> tuple[Tensor, Tensor]:
+    """Return the loss of the answers, and what their layer of the reader attends to, (B, heads, L, L)."""
+    longest = max(len(lesson.ids) for lesson in lessons)
+
+    def padded(name: str, filler: int) -> Tensor:
+        rows = [getattr(lesson, name) for lesson in lessons]
+        return torch.tensor([row + [filler] * (longest - len(row)) for row in rows])
+
+    ids, parts, learned = padded("ids", pad), padded("parts", -1), padded("learned", 0)[:, 1:].bool()
+    same = parts[:, :, None] == parts[:, None, :]
+    before = (same & (parts >= 1)[:, None, :]).tril(-1).sum(-1)  # tokens of its own question
+    sees = (same | (parts == 0)[:, None, :]).tril()[:, None]
+    out = model(
+        input_ids=ids,
+        pixel_values=pixels,
+        attention_mask=torch.zeros(sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min),
+        position_ids=torch.where(parts == 0, torch.arange(longest), PATCHES + before),
+        use_cache=False,
+        output_attentions=True,
+    )
+    loss = torch.nn.functional.cross_entropy(out.logits[:, :-1][learned].float(), ids[:, 1:][learned])
+    return loss, out.attentions[_LOOKS]
 
 
 def naming_loss(model: Any, patches: Tensor, named: Tensor) -> Tensor:
@@ -51,6 +101,18 @@ def naming_loss(model: Any, patches: Tensor, named: Tensor) -> Tensor:
     known = torch.nn.functional.normalize(model.get_input_embeddings().weight, dim=-1)
     chances = (16 * torch.nn.functional.normalize(patches, dim=-1) @ known.T).log_softmax(-1)
     return -chances.gather(-1, named).mean()
+
+
+def looking_loss(attention: Tensor, lessons: Sequence[Lesson]) -> Tensor:
+    """Return how little the places that answer attend to the patches of their sign, given (B, heads, L, L).
+
+    The idea is GUI-Actor's (Wu et al., 2025, arXiv:2506.03143), whose head of its own points by attention; here it only
+    shows the reader's own heads what to compare. One head of two that does nothing else leaves ln 2.
+    """
+    looks = [(row, place, patches) for row, lesson in enumerate(lessons) for place, patches in lesson.looks]
+    rows, places, patches = zip(*looks, strict=True)
+    seen = attention[list(rows), :, list(places), :PATCHES].mean(1)
+    return -(seen * torch.from_numpy(np.stack(patches))).sum(-1).clamp(min=1e-6).log().mean()
 
 
 def warm_start(
@@ -74,11 +136,11 @@ def warm_start(
     signs = cut_signs(data)
     seen: list[Tensor] = []
     hook = model.model.multi_modal_projector.register_forward_hook(lambda module, given, out: seen.append(out))
+    model.set_attn_implementation({"text_config": "eager"})  # the one that tells where it attended to
     optimizer = Optimizer(model, "muon", 2e-3, weight_decay=0.01)
     log, last = [*done], done[-1] if done else {"step": 0, "minutes": 0.0}
     first = step = int(last["step"])
     chance = np.random.default_rng([0, first])
-    pad = words.ids[PAD]
     started = time.process_time() - 60 * last["minutes"]
     while (spent := (time.process_time() - started) / 60 / minutes) < 1:
         optimizer.set_learning_rate(2e-3 * min(1.0, (step - first) / 100) * max(0.02, min(1.0, 2 * (1 - spent))))
@@ -86,17 +148,11 @@ def warm_start(
         made = [compose(signs, paper, chance) for paper in papers]
         images = np.stack([screen for screen, _ in made])
         named = torch.from_numpy(np.stack([patch_words(words, asked) for _, asked in made]))
-        rows = [lesson(words, asked, chance) for _, asked in made]
-        longest = max(len(ids) for ids, _ in rows)
-        ids = torch.tensor([row + [pad] * (longest - len(row)) for row, _ in rows])
-        learned = torch.tensor([row + [0] * (longest - len(row)) for _, row in rows])[:, 1:].bool()
-        out = model(
-            input_ids=ids, pixel_values=as_pixels(images), attention_mask=(ids != pad).long(),
-            use_cache=False,
-        )  # fmt: skip
-        pointing = torch.nn.functional.cross_entropy(out.logits[:, :-1][learned].float(), ids[:, 1:][learned])
+        lessons = [make_lesson(words, asked, chance) for _, asked in made]
+        pointing, attention = point(model, as_pixels(images), lessons, words.ids[PAD])
         naming = naming_loss(model, seen.pop().reshape(batch, PATCHES, -1), named)
-        loss = pointing + naming
+        looking = looking_loss(attention, lessons)
+        loss = pointing + naming + looking
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -104,8 +160,9 @@ def warm_start(
         step += 1
         if step % 25 == 0:
             log.append({"step": step, "screens": step * batch, "minutes": spent * minutes})
-            log[-1] |= {"loss": pointing.item(), "naming": naming.item()}
+            log[-1] |= {"loss": pointing.item(), "naming": naming.item(), "looking": looking.item()}
             if step % 100 == 0:
                 print(json.dumps(log[-1]), flush=True)
     hook.remove()
+    model.set_attn_implementation({"text_config": "sdpa"})
     return log
