@@ -1,6 +1,6 @@
 """A vision-language model made from scratch learns to point on drawn screens; then GRPO, Gaussian or sparse reward.
 
-python benchmarks/gui_train.py --out runs/gui --minutes 10 --updates 60 --seeds 0 1 2
+python benchmarks/gui_train.py --out runs/gui --minutes 24 --updates 80 --seeds 0 1 2
 
 Screens are panels of the gui pack's generator; the test split has layouts that training never shows. The warm start is
 supervised and stops at its time; with more minutes, a ``warm.pt`` that is there goes on. Each reward then starts from
