@@ -214,7 +214,7 @@ class BrowserSession(ABC):
 
     @abstractmethod
     async def scroll(self, down_px: float, right_px: float = 0.0, target: Target | None = None) -> None:
-        """Turn the mouse wheel over the target, or over the middle of the page."""
+        """Turn the mouse wheel over the target, or over the middle of the page, and wait until that has scrolled it."""
 
     @abstractmethod
     async def snapshot(self) -> Snapshot:

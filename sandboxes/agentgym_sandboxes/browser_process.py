@@ -40,6 +40,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-quic",
     "--disable-gpu",
+    "--disable-smooth-scrolling",  # a page would be shown on its way
     "--no-pings",
     "--dns-prefetch-disable",
     "--deny-permission-prompts",

@@ -72,6 +72,13 @@ READ = """(async () => {
   } catch (error) { return `!${error}`.slice(0, 1000); }
   return text.length > %(cap)d ? '!it returned more than %(cap)d characters' : '=' + text;
 })()"""
+# The wheel is taken by a thread that knows the page as it was last drawn, and moves it in the next frame; what a page
+# does when the mouse comes is drawn before. A tab behind others draws nothing.
+DRAW_TWICE = """async () => {
+  for (let frame = 0; frame < 2; frame++) {
+    await Promise.race([new Promise(requestAnimationFrame), new Promise(resolve => setTimeout(resolve, 1000))]);
+  }
+}"""
 AGAIN = ("context", "navigated", "Cannot find", "No frame")  # what Chromium says of a document that is no more
 ATTEMPTS = 20
 

@@ -118,7 +118,7 @@ class ChromiumSession(BrowserSession):
         """See :class:`agentgym.browser.BrowserSession`."""
 
         async def hover() -> None:
-            await self._page.mouse.move(*await self._find_point(target))
+            await self._move_mouse(*await self._find_point(target))
 
         self._check_points(target)
         await self._act("hover", hover)
@@ -177,8 +177,10 @@ class ChromiumSession(BrowserSession):
 
         async def scroll() -> None:
             middle = (width / 2, height / 2)
-            await self._page.mouse.move(*(middle if target is None else await self._find_point(target)))
+            await self._move_mouse(*(middle if target is None else await self._find_point(target)))
+            await self._worlds.read(self._page, reading.DRAW_TWICE, None, self._limits)
             await self._page.mouse.wheel(right_px, down_px)
+            await self._worlds.read(self._page, reading.DRAW_TWICE, None, self._limits)
 
         if not all(math.isfinite(number) and abs(number) <= 1e6 for number in (down_px, right_px)):
             raise SandboxRefusedError(f"a scroll is a number of pixels, not ({right_px!r}, {down_px!r})")
@@ -341,6 +343,11 @@ class ChromiumSession(BrowserSession):
         if box is None:
             raise PageError(f"{one_line(target)} is not visible")
         return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    async def _move_mouse(self, x: float, y: float) -> None:
+        """Move the mouse so that the page hears of it, which it does not if the mouse is there already."""
+        await self._page.mouse.move(x, y - 1 if y >= 1 else y + 1)
+        await self._page.mouse.move(x, y)
 
     def _find_tab(self, index: int) -> Page:
         pages = self._context.pages

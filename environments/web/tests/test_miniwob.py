@@ -96,6 +96,15 @@ def test_no_world_of_an_episode_reaches_the_next(env: MiniWoBEnv) -> None:
     assert env.session.evaluate("() => frames[0].localStorage.length") == 0
 
 
+def test_the_mouse_is_felt_where_the_last_episode_left_it() -> None:
+    with closing(MiniWoBEnv(task="scroll-text-2")) as env:
+        for seed in (1, 2, 3):
+            env.reset(seed=seed)
+            for _ in range(2):
+                *_, info = env.step(env.action_format.render(env.expert_move()))
+            assert info["success"], seed
+
+
 def test_same_seed_same_episode_in_another_process() -> None:
     here = digest_tasks(SAMPLE, number=3)
     assert here == digest_tasks(SAMPLE, number=3)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ import pytest
 from agentgym.browser import BrowserLimits
 from agentgym.browser_sync import SyncBrowserSession
 from agentgym.errors import PageError, SandboxLostError, SandboxRefusedError
+from agentgym.machine import usable_cores
 
 pytest.importorskip("playwright", reason="the extra 'browser' is not installed")
 from agentgym_sandboxes.browser import ChromiumBrowser
@@ -49,6 +52,29 @@ def test_row_37_endless_dialogs_meet_the_deadline(page: SyncBrowserSession, site
     events = page.take_events()
     assert len(events) <= LIMITS.events + 1
     assert page.evaluate("1 + 1") == 2
+
+
+def test_a_scroll_is_over_when_it_returns_also_on_a_busy_machine(page: SyncBrowserSession, site: Any) -> None:
+    site.pages["/"] = "<textarea style='height: 100px'>" + "line\n" * 500 + "</textarea>"
+    page.goto(site.url)
+    end = page.read("() => { const area = document.querySelector('textarea'); return area.scrollHeight - 100 }")
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * usable_cores())]
+    try:
+        for down, wanted in [(300, 300), (90_000, end), (-200, end - 200), (-90_000, 0)] * 5:
+            page.scroll(down, target="textarea")
+            assert abs(page.read("() => document.querySelector('textarea').scrollTop") - wanted) <= 10
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def test_a_hover_is_felt_by_a_page_that_came_under_the_mouse(page: SyncBrowserSession, site: Any) -> None:
+    site.pages["/"] = "<button onmousemove='this.textContent = `felt`'>press</button>"
+    for _ in range(2):
+        page.goto(site.url)
+        page.hover("button")
+        assert "felt" in page.snapshot().text
 
 
 def test_row_38_busy_loop_meets_its_deadline(browser: ChromiumBrowser, page: SyncBrowserSession, site: Any) -> None:
