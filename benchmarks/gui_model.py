@@ -91,12 +91,7 @@ def make_model(words: Words, side_px: int, hidden: int, layers: tuple[int, int])
     )
     model = LlavaForConditionalGeneration(config)
     with torch.no_grad():
-        reader, first = model.model.language_model, model.model.language_model.layers[0].self_attn
-        taking_in = {name: weight.clone() for name, weight in first.state_dict().items()}
-        look_for_likeness(reader)
-        first.load_state_dict(
-            taking_in
-        )  # who looks for likeness finds itself, and the question is to be taken in first
+        look_for_likeness(model.model.language_model, first=1)  # the first takes the question in
     return model
 
 

@@ -79,13 +79,14 @@ def evaluate(model: Any, words: Words, data: Screens) -> dict[str, float]:
 
 def grpo(model: Any, words: Words, data: Screens, variant: str, updates: int, seed: int) -> list[dict[str, float]]:
     """Train with one reward; the tasks of a seed are the same for every reward."""
-    optimizer = Optimizer(model, "adamw", 5e-4, weight_decay=0.0)
+    peak = 5e-4
+    optimizer = Optimizer(model, "adamw", peak, weight_decay=0.0)
     method, estimate = make_reward("gaussian", variant=variant), find_advantage("grpo")
     chance, tasks, copies = np.random.default_rng([seed, 1]), 32, 8
     torch.manual_seed(seed)
     log = []
     for update in range(updates):
-        optimizer.set_learning_rate(5e-4 * cosine(update, updates, 0.1))
+        optimizer.set_learning_rate(peak * cosine(update, updates, 0.1))
         asked = [data.targets[int(i)] for i in chance.integers(len(data.targets), size=tasks)]
         rows = [prompt_ids(words, target.instruction, PATCHES) for target in asked]
         pixels = as_pixels(data.images[[target.screen for target in asked]])

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from gui_model import ANSWER, ASK, END, IMAGE, PAD, PATCH_PX, UNKNOWN, Words, as_pixels, write_box
+from gui_model import ANSWER, ANSWER_TOKENS, ASK, END, IMAGE, PATCH_PX, UNKNOWN, Words, as_pixels, write_box
 from gui_screens import Placed, Screens, compose, cut_signs
 from numpy.typing import NDArray
 from torch import Tensor
 
 from agentgym.train.optimizer import Optimizer
+from agentgym.train.token_tree import TokenTree, grow_trees, pad_trees
 from agentgym_gui.generate.panels import SIDE_PX
 
 _SIDE = SIDE_PX // PATCH_PX
@@ -28,29 +29,28 @@ class Lesson:
     """One screen and questions for all of its signs, none of which sees the others: who is asked last is no secret.
 
     Attributes:
-        ids: Tokens, the image's first.
-        parts: Of each, 0 for the image's and the question's number from 1.
-        learned: Of each, 1 if it is part of an answer.
-        looks: Places from which an answer begins, each with the patches of its sign, (PATCHES,).
+        tree: The image, from which the questions branch off, each with its answer.
+        learned: Of each node, whether it is part of an answer.
+        looks: Nodes from which an answer begins, each with the patches of its sign, (PATCHES,).
     """
 
-    ids: list[int]
-    parts: list[int]
-    learned: list[int]
-    looks: list[tuple[int, NDArray[np.bool_]]] = field(default_factory=list)
+    tree: TokenTree
+    learned: NDArray[np.bool_]
+    looks: list[tuple[int, NDArray[np.bool_]]]
 
 
 def make_lesson(words: Words, asked: list[Placed], chance: np.random.Generator) -> Lesson:
     """Ask for each sign once."""
-    lesson = Lesson([words.ids[IMAGE]] * PATCHES, [0] * PATCHES, [0] * PATCHES)
-    for number, (sign, box) in enumerate(asked, 1):
+    image, sequences = [words.ids[IMAGE]] * PATCHES, []
+    for sign, box in asked:
         question = [words.ids[ASK], *words.encode(str(chance.choice(sign.phrases))), words.ids[ANSWER]]
-        answer = [*words.encode(write_box(box, SIDE_PX)), words.ids[END]]
-        lesson.looks.append((len(lesson.ids) + len(question) - 1, covered_patches(box)))
-        lesson.ids.extend(question + answer)
-        lesson.parts.extend([number] * len(question + answer))
-        lesson.learned.extend([0] * len(question) + [1] * len(answer))
-    return lesson
+        sequences.append(np.array([*image, *question, *words.encode(write_box(box, SIDE_PX)), words.ids[END]]))
+    ((order, tree),) = grow_trees(sequences, most_nodes=sum(map(len, sequences)))
+    answers = {number: path[-ANSWER_TOKENS:] for number, path in zip(order, tree.paths, strict=True)}
+    learned = np.zeros(len(tree.ids), dtype=bool)
+    learned[np.concatenate(list(answers.values()))] = True
+    looks = [(int(nodes[0]) - 1, covered_patches(asked[number][1])) for number, nodes in answers.items()]
+    return Lesson(tree, learned, looks)
 
 
 def covered_patches(box: Sequence[float]) -> NDArray[np.bool_]:
@@ -68,27 +68,21 @@ def patch_words(words: Words, asked: list[Placed]) -> NDArray[np.int64]:
     return named
 
 
-def point(model: Any, pixels: Tensor, lessons: Sequence[Lesson], pad: int) -> tuple[Tensor, Tensor]:
+def point(model: Any, pixels: Tensor, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
     """Return the loss of the answers, and what their layer of the reader attends to, (B, heads, L, L)."""
-    longest = max(len(lesson.ids) for lesson in lessons)
-
-    def padded(name: str, filler: int) -> Tensor:
-        rows = [getattr(lesson, name) for lesson in lessons]
-        return torch.tensor([row + [filler] * (longest - len(row)) for row in rows])
-
-    ids, parts, learned = padded("ids", pad), padded("parts", -1), padded("learned", 0)[:, 1:].bool()
-    same = parts[:, :, None] == parts[:, None, :]
-    before = (same & (parts >= 1)[:, None, :]).tril(-1).sum(-1)  # tokens of its own question
-    sees = (same | (parts == 0)[:, None, :]).tril()[:, None]
+    ids, sees, depths = (torch.from_numpy(array) for array in pad_trees([lesson.tree for lesson in lessons]))
     out = model(
         input_ids=ids,
         pixel_values=pixels,
-        attention_mask=torch.zeros(sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min),
-        position_ids=torch.where(parts == 0, torch.arange(longest), PATCHES + before),
+        attention_mask=torch.zeros(sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min)[:, None],
+        position_ids=depths,
         use_cache=False,
         output_attentions=True,
     )
-    loss = torch.nn.functional.cross_entropy(out.logits[:, :-1][learned].float(), ids[:, 1:][learned])
+    learned = torch.zeros(ids.shape, dtype=torch.bool)
+    for row, lesson in enumerate(lessons):
+        learned[row, : len(lesson.learned)] = torch.from_numpy(lesson.learned)
+    loss = torch.nn.functional.cross_entropy(out.logits[:, :-1][learned[:, 1:]].float(), ids[learned])
     return loss, out.attentions[_LOOKS]
 
 
@@ -149,7 +143,7 @@ def warm_start(
         images = np.stack([screen for screen, _ in made])
         named = torch.from_numpy(np.stack([patch_words(words, asked) for _, asked in made]))
         lessons = [make_lesson(words, asked, chance) for _, asked in made]
-        pointing, attention = point(model, as_pixels(images), lessons, words.ids[PAD])
+        pointing, attention = point(model, as_pixels(images), lessons)
         naming = naming_loss(model, seen.pop().reshape(batch, PATCHES, -1), named)
         looking = looking_loss(attention, lessons)
         loss = pointing + naming + looking

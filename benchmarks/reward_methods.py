@@ -6,7 +6,7 @@ what each came to goes into ``--results``, to which other arms and seeds can be 
 
     python benchmarks/reward_methods.py search --seeds 0 1 2 --updates 12
     python benchmarks/reward_methods.py household --seeds 0 1 2 --updates 12
-    python benchmarks/reward_methods.py gui --seeds 0 1 2 --updates 20
+    python benchmarks/reward_methods.py gui --seeds 0 1 2 --updates 40
     python benchmarks/reward_methods.py search --report     # the table and the picture of the results alone
 """
 

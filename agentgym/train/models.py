@@ -242,16 +242,17 @@ def _compose_embeddings(weight: Any, tokenizer: Any) -> None:
             weight[number] = words[known].sum(0) / len(known) ** 0.5
 
 
-def look_for_likeness(decoder: Any) -> None:
+def look_for_likeness(decoder: Any, first: int = 0) -> None:
     """Start keys as queries, and outputs as values read backwards: a token attends to its like and takes it over.
 
     Where heads share keys and values, the first of them does so; the others must differ from it to be of use.
 
     Args:
         decoder: Of a Qwen3 with heads of 64, without the model around it.
+        first: Layers before this one stay as they are: who looks for likeness finds itself first.
     """
     kv_heads, hidden = decoder.config.num_key_value_heads, decoder.config.hidden_size
-    for layer in decoder.layers:
+    for layer in decoder.layers[first:]:
         attention = layer.self_attn
         queries = attention.q_proj.weight.view(kv_heads, -1, _HEAD_DIM, hidden)
         outputs = attention.o_proj.weight.view(hidden, kv_heads, -1, _HEAD_DIM)

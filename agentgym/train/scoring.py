@@ -16,7 +16,7 @@ from agentgym.train.engine import VllmEngine
 from agentgym.train.learner import Learner, log_distributions
 from agentgym.train.micro_batch import in_batch_order, with_old_logprobs
 from agentgym.train.replicas import EngineReplicas
-from agentgym.train.token_tree import TokenTree, grow_trees
+from agentgym.train.token_tree import TokenTree, grow_trees, pad_trees
 
 _CPU_TOKENS = 1024  # design: the activations of more do not stay in a core's cache
 
@@ -69,18 +69,14 @@ class LearnerModel:
         self, trees: Sequence[tuple[list[int], TokenTree]], continuations: Sequence[Continuation]
     ) -> dict[int, Array]:
         """Return the scores of the trees' continuations by their places."""
-        longest = max(len(tree.ids) for _, tree in trees)
-        ids, depths = np.zeros((2, len(trees), longest), dtype=np.int64)
-        sees = np.tile(np.eye(longest, dtype=bool), (len(trees), 1, 1))  # padding sees itself: a softmax needs one
-        predicts = np.zeros((len(trees), longest), dtype=bool)
+        ids, sees, depths = pad_trees([tree for _, tree in trees])
+        predicts = np.zeros(ids.shape, dtype=bool)
         asked: list[tuple[int, NDArray[np.int64]]] = []
         for row, (places, tree) in enumerate(trees):
-            size = len(tree.ids)
-            ids[row, :size], depths[row, :size], sees[row, :size, :size] = tree.ids, tree.depths, tree.sees
             for place, path in zip(places, tree.paths, strict=True):
                 nodes = path[-len(continuations[place].ids) :]
                 predicts[row, nodes] = True
-                asked.append((place, row * longest + nodes))
+                asked.append((place, row * ids.shape[1] + nodes))
         given = [torch.from_numpy(array) for array in (ids, sees, depths, predicts)]
         distributions = log_distributions(self.learner.tree_logits(*given))
         rows = predicts.ravel().cumsum() - 1  # of the distributions, by node

@@ -62,6 +62,17 @@ def grow_trees(sequences: Sequence[Ids], most_nodes: int) -> Iterator[tuple[list
         yield chosen, _tree([sequences[i] for i in chosen], shared)
 
 
+def pad_trees(trees: Sequence[TokenTree]) -> tuple[Ids, NDArray[np.bool_], Ids]:
+    """Return ids, sees and depths of trees, padded to the largest: ``(trees, longest)``, sees once more ``longest``."""
+    longest = max(len(tree.ids) for tree in trees)
+    ids, depths = np.zeros((2, len(trees), longest), dtype=np.int64)
+    sees = np.tile(np.eye(longest, dtype=bool), (len(trees), 1, 1))  # padding sees itself: a softmax needs one
+    for row, tree in enumerate(trees):
+        size = len(tree.ids)
+        ids[row, :size], depths[row, :size], sees[row, :size, :size] = tree.ids, tree.depths, tree.sees
+    return ids, sees, depths
+
+
 def common_length(one: Ids, other: Ids) -> int:
     """Return how many tokens both begin with."""
     length = min(len(one), len(other))

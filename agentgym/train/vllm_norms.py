@@ -27,6 +27,7 @@ def _takes(x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int 
     return variance_size is None and _are_plain(x, weight)
 
 
+# The two ignores: vLLM leaves its decorators untyped.
 @ir.ops.rms_norm.register_impl(_NAME, supports_args=_takes)  # type: ignore[untyped-decorator]
 def _rms_norm(x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int | None = None) -> Tensor:
     output = torch.empty_like(x)

@@ -47,6 +47,13 @@ TOOLS = (
 )
 
 
+def _read_elements(sample: Sample) -> list[dict[str, Any]]:
+    if sample.elements is None:
+        raise UsageError(f"nobody says what is on {sample.image.name}: elements are known of generated screens only")
+    elements: list[dict[str, Any]] = json.loads(sample.elements.read_text(encoding="utf-8"))
+    return elements
+
+
 def _name(element: Mapping[str, Any]) -> str:
     return f"{element['role']} {element['name']}"
 
@@ -133,6 +140,7 @@ class ScreenSpotEnv(AgentEnv):
             text if observe == "elements" else gymnasium.spaces.Dict({"text": text, "image": Picture(MOST_PIXELS)})
         )
         self._sample: Sample | None = None
+        self._elements: list[dict[str, Any]] = []
         self._image: Image.Image | None = None
         self._size = self._shown = (1, 1)
         self._choice = Choice()
@@ -187,10 +195,8 @@ class ScreenSpotEnv(AgentEnv):
     def _name_target(self) -> str:
         """Return what the list of elements calls the target; nothing where there is no list."""
         assert self._sample is not None
-        if self._observe != "elements":
-            return ""
         box = self._sample.target.box
-        return next((_name(element) for element in self._read_elements() if tuple(element["box"]) == box), "")
+        return next((_name(element) for element in self._elements if tuple(element["box"]) == box), "")
 
     def close(self) -> None:
         """Forget the picture."""
@@ -202,6 +208,7 @@ class ScreenSpotEnv(AgentEnv):
     def _start(self, task: Task) -> Opening:
         sample: Sample = task.data["sample"]
         self._sample = sample
+        self._elements = _read_elements(sample) if self._observe == "elements" else []
         try:
             with Image.open(sample.image) as image:
                 self._image = image.convert("RGB")
@@ -334,18 +341,9 @@ class ScreenSpotEnv(AgentEnv):
         picture: NDArray[np.uint8] = np.array(image, dtype=np.uint8)
         return {"text": "\n".join(lines), "image": picture}
 
-    def _read_elements(self) -> list[dict[str, Any]]:
-        assert self._sample is not None
-        if self._sample.elements is None:
-            raise UsageError(
-                f"nobody says what is on {self._sample.image.name}: elements are known of generated screens only"
-            )
-        elements: list[dict[str, Any]] = json.loads(self._sample.elements.read_text(encoding="utf-8"))
-        return elements
-
     def _list_elements(self, zoom: Box | None) -> list[str]:
         lines = []
-        for element in self._read_elements():
+        for element in self._elements:
             x, y = centre(element["box"])
             if zoom is None or (zoom[0] <= x <= zoom[2] and zoom[1] <= y <= zoom[3]):
                 x1, y1, x2, y2 = self._write(element["box"])
