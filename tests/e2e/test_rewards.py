@@ -31,7 +31,7 @@ def recipe(out_dir: Path, name: str, **overrides: Any) -> Recipe:
         "model": {"tiny": {"hidden": 64, "layers": 1, "vocabulary_episodes": 24}},
         "grpo": {"updates": 12, "tasks_per_update": 6, "group_size": 8, "learning_rate": 1e-3, "on_policy_every": 0},
         "sampling": {"max_tokens": 8, "context": 256, "kv_cache_mb": 32},
-        "eval": {"episodes": 6, "temperature": 1.0},
+        "eval": {"episodes": 48, "temperature": 1.0},
         "checkpoint": {"every": 2},
         "log": {"tensorboard": False},
     }
