@@ -83,6 +83,7 @@ class TinySection(Section):
     hidden: PositiveInt = 256
     layers: PositiveInt = 4
     kv_heads: NonNegativeInt = 0
+    phrases: bool = True
     vocabulary_episodes: NonNegativeInt = 64
 
 

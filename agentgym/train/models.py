@@ -178,6 +178,7 @@ def build_tiny(
     hidden: int = 256,
     layers: int = 4,
     kv_heads: int = 0,
+    phrases: bool = True,
     context: int = 4096,
     seed: int = 0,
 ) -> Path:
@@ -194,6 +195,7 @@ def build_tiny(
         layers: Number of layers.
         kv_heads: Heads of keys and values, which the heads of queries share; 0: each has its own. On a CPU, sampling
             waits for them to be read from memory.
+        phrases: Whether what many texts say is one token; see :func:`agentgym.train.word_tokenizer.build_word_tokenizer`.
         context: Longest sequence in tokens.
         seed: Seed of the weights; the same arguments give the same files.
 
@@ -215,7 +217,7 @@ def build_tiny(
 
     from agentgym.train.word_tokenizer import build_word_tokenizer
 
-    tokenizer = build_word_tokenizer(vocabulary_texts, max_length=context)
+    tokenizer = build_word_tokenizer(vocabulary_texts, phrases=phrases, max_length=context)
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     shape = _tiny_shape(len(tokenizer), hidden, layers, kv_heads)
     config = Qwen3Config(**shape, **ends, max_position_embeddings=context)

@@ -185,6 +185,7 @@ def _make_tiny(recipe: Recipe, stream: TaskStream, shown: Sequence[Trajectory]) 
         hidden=tiny.hidden,
         layers=tiny.layers,
         kv_heads=tiny.kv_heads,
+        phrases=tiny.phrases,
         context=recipe.sampling.context,
         seed=recipe.run.seed,
     )

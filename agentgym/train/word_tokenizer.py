@@ -37,11 +37,15 @@ _MAX_PHRASES = 128
 _LETTER_COST = 8.0  # a word that is known is never spelt
 
 
-def build_word_tokenizer(texts: Iterable[str], *, max_vocabulary: int = 8192, max_length: int = 2048) -> Any:
+def build_word_tokenizer(
+    texts: Iterable[str], *, phrases: bool = True, max_vocabulary: int = 8192, max_length: int = 2048
+) -> Any:
     """Build a tokenizer whose words, names and phrases are those of ``texts``; other words are spelt in letters.
 
     Args:
         texts: What the model will read and write; letters that appear in none of them become ``<unk>``.
+        phrases: Make a token of what one text in ten says. Where the words that matter are as frequent as that, a
+            phrase hides them: ``icon star`` is not the ``star`` that is asked for.
         max_vocabulary: The most frequent words and names are kept.
         max_length: Longest sequence, in tokens, that the model will take.
 
@@ -51,7 +55,8 @@ def build_word_tokenizer(texts: Iterable[str], *, max_vocabulary: int = 8192, ma
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    pieces = [(UNKNOWN, 0.0), *_pieces([split_words(text) for text in texts], max_vocabulary).items()]
+    words = [split_words(text) for text in texts]
+    pieces = [(UNKNOWN, 0.0), *_pieces(words, find_phrases(words) if phrases else [], max_vocabulary).items()]
     backend = Tokenizer(models.Unigram(pieces, unk_id=0))  # it finds the cheapest way to write a text in pieces
     backend.normalizer = normalizers.Replace(Regex(r"\n(?!\z)"), "\n ")
     backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_BLANK, prepend_scheme="always", split=False)
@@ -130,7 +135,7 @@ def _merge(run: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
     return tuple(merged)
 
 
-def _pieces(texts: list[list[str]], max_vocabulary: int) -> Mapping[str, float]:
+def _pieces(texts: list[list[str]], phrases: list[str], max_vocabulary: int) -> Mapping[str, float]:
     """Return each piece with its score, the negative of what it costs."""
     counts = collections.Counter(word for words in texts for word in words)
     frequent = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))][:max_vocabulary]
@@ -142,5 +147,5 @@ def _pieces(texts: list[list[str]], max_vocabulary: int) -> Mapping[str, float]:
     return {
         **dict.fromkeys(letters, -_LETTER_COST),
         **dict.fromkeys(words, -1.0),
-        **dict.fromkeys(find_phrases(texts), -1.0),
+        **dict.fromkeys(phrases, -1.0),
     }

@@ -67,6 +67,7 @@ def test_what_many_texts_say_is_a_phrase_and_names_never_are_part_of_one() -> No
     assert tokens_of(build_word_tokenizer(texts), texts[0]) == [
         "▁You▁arrive▁at", "▁desk▁1", ".▁On▁the", "▁desk▁1", ",▁you▁see▁a", "▁mug▁1", ".",
     ]  # fmt: skip
+    assert tokens_of(build_word_tokenizer(texts, phrases=False), texts[0])[:4] == ["▁You", "▁arrive", "▁at", "▁desk▁1"]
     assert find_phrases(map(split_words, [*texts, *map(str, range(100))])) == []  # five of 105 are not many
 
 

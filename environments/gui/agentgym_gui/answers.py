@@ -8,6 +8,7 @@ A whole answer is one of these, blanks aside; ``x`` and ``y`` are plain decimal 
     click(x, y)   click(x=…, y=…)   pyautogui.click(…) calls; also tap and left_click
     click(start_box='(x, y)')                          UI-TARS
     [x1, y1, x2, y2]   (x1, y1, x2, y2)                a box
+    x1 y1 x2 y2                                        as a table of elements writes it
     <box>(x1,y1),(x2,y2)</box>                         Qwen-VL; also with <|box_start|> and <|box_end|>
     {"point": [x, y]}   {"x": …, "y": …}               JSON; also "coordinate", "point_2d"
     {"bbox": [x1, y1, x2, y2]}                         JSON; also "box", "bbox_2d"
@@ -27,7 +28,8 @@ from agentgym.rewards.gaussian import Box, Prediction, centre
 Frame = Literal["pixels", "thousand", "unit"]
 FRAMES: tuple[str, ...] = get_args(Frame)
 
-_N = r"\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*"
+_DIGITS = r"(-?\d{1,9}(?:\.\d{1,9})?)"
+_N = rf"\s*{_DIGITS}\s*"
 _FOUR = rf"{_N},{_N},{_N},{_N}"
 _POINTS = tuple(
     re.compile(pattern)
@@ -35,7 +37,7 @@ _POINTS = tuple(
         rf"\({_N},{_N}\)",
         rf"\[{_N},{_N}\]",
         rf"<point>{_N},{_N}</point>",
-        rf"<point>{_N} {_N}</point>",
+        rf"<point>\s*{_DIGITS}\s+{_DIGITS}\s*</point>",
         rf'<point x="{_N}" y="{_N}"[^<>]*>[^<>]*</point>',
         rf"(?:pyautogui\.)?(?:click|tap|left_click)\({_N},{_N}\)",
         rf"(?:pyautogui\.)?(?:click|tap|left_click)\(\s*x={_N},\s*y={_N}\)",
@@ -47,6 +49,7 @@ _BOXES = tuple(
     for pattern in (
         rf"\[{_FOUR}\]",
         rf"\({_FOUR}\)",
+        rf"{_DIGITS}\s+{_DIGITS}\s+{_DIGITS}\s+{_DIGITS}",
         rf"<box>\({_N},{_N}\),\s*\({_N},{_N}\)</box>",
         rf"<\|box_start\|>\({_N},{_N}\),\s*\({_N},{_N}\)<\|box_end\|>",
     )

@@ -31,6 +31,7 @@ MOST_PIXELS = 64_000_000
 ZOOM, REFUSE = "zoom", "refuse"
 OBSERVED = ("image", "elements")
 ANSWERED = ("point", "box")
+COLUMNS = "role name x1 y1 x2 y2"  # of the table of elements
 
 
 def _tool(name: str, description: str, *numbers: str) -> Mapping[str, Any]:
@@ -78,14 +79,14 @@ class ScreenSpotEnv(AgentEnv):
     Args:
         data_dir: Folder of ScreenSpot, ScreenSpot-v2, ScreenSpot-Pro or OSWorld-G (:mod:`agentgym_gui.datasets`); by
             default ``$AGENTGYM_SCREENSPOT``, and if that is unset, or this is ``"generated"``, screens are drawn.
-        observe: ``"image"``: text and picture. ``"elements"``: text only, with the list of what is on the screen and
+        observe: ``"image"``: text and picture. ``"elements"``: text only, with a table of what is on the screen and
             where; generated screens alone have one.
         frame: What coordinates mean, in observations and answers: ``"pixels"``, ``"thousand"`` (0 to 1000 each way)
             or ``"unit"`` (0 to 1).
         edges: Which edges of a box count as hit; see :func:`agentgym_gui.verdict.hits`.
         zoom: Allow ``zoom [x1, y1, x2, y2]``, which shows that part as large as the screen. Answers stay in
             coordinates of the whole.
-        expert: What the expert answers: the ``"point"`` in the middle, or the ``"box"``.
+        expert: What the expert answers: the ``"point"`` in the middle, or the ``"box"``, written as the table writes it.
         most_side_px: Pictures are shrunk so that no side is longer; ``"pixels"`` are then those of the shrunk picture.
         generate: Fields of :class:`agentgym_gui.generate.render.ScreenSpec`, for generated screens.
         cache_dir: Where generated screens are kept; ``$AGENTGYM_CACHE/gui`` or ``~/.cache/agentgym/gui``.
@@ -188,7 +189,8 @@ class ScreenSpotEnv(AgentEnv):
         if self._expert == "box":
             x1, y1, x2, y2 = self._write(target.box)
             box = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
-            return Move(f"[{x1}, {y1}, {x2}, {y2}]", tool="box", arguments=box, thought=self._name_target())
+            written = f"{x1} {y1} {x2} {y2}" if self._observe == "elements" else f"[{x1}, {y1}, {x2}, {y2}]"
+            return Move(written, tool="box", arguments=box, thought=self._name_target())
         x, y = self._write(inner_point(target))
         return Move(f"({x}, {y})", tool="point", arguments={"x": x, "y": y}, thought=self._name_target())
 
@@ -342,12 +344,12 @@ class ScreenSpotEnv(AgentEnv):
         return {"text": "\n".join(lines), "image": picture}
 
     def _list_elements(self, zoom: Box | None) -> list[str]:
-        lines = []
+        lines = [COLUMNS]
         for element in self._elements:
             x, y = centre(element["box"])
             if zoom is None or (zoom[0] <= x <= zoom[2] and zoom[1] <= y <= zoom[3]):
                 x1, y1, x2, y2 = self._write(element["box"])
-                lines.append(f"[{x1}, {y1}, {x2}, {y2}] {_name(element)}")
+                lines.append(f"{_name(element)} {x1} {y1} {x2} {y2}")
         return lines
 
     def _how_to_answer(self) -> str:

@@ -32,6 +32,7 @@ POINTS = (
 BOXES = (
     "[10, 20, 30, 40]",
     "(10, 20, 30, 40)",
+    "10 20 30 40",
     "<box>(10,20),(30,40)</box>",
     "<|box_start|>(10,20),(30,40)<|box_end|>",
     '{"bbox": [10, 20, 30, 40]}',
@@ -41,6 +42,9 @@ BOXES = (
 BAD = (
     "",
     "20, 30",
+    "20 30",
+    "10 20 30",
+    "10, 20, 30, 40",
     "(20, 30",
     "(20; 30)",
     "I would click (20, 30)",
@@ -109,6 +113,13 @@ def test_a_number_that_no_float_holds_is_refused(digits: int) -> None:
 def test_deep_json_is_an_answer_that_cannot_be_read() -> None:
     with pytest.raises(ActionParseError):
         parse_answer('{"point":' + "[" * 100_000, SIZE)
+
+
+@pytest.mark.parametrize("text", ["<point>1{}", "1 2 3{}"])
+def test_a_field_of_blanks_is_read_once(text: str) -> None:
+    """Blanks that two parts of a pattern may both take would be tried in every division: for hours."""
+    with pytest.raises(ActionParseError):
+        parse_answer(text.format(" " * 500_000 + "x"), SIZE)
 
 
 @settings(deadline=None)

@@ -19,7 +19,7 @@ from agentgym.rollout import Episode, Rollout
 from agentgym.trajectory import Trajectory
 from agentgym_gui.accuracy import accuracy_by_kind, mean_of_cells, report
 from agentgym_gui.generate.render import ScreenSpec
-from agentgym_gui.screenspot import ScreenSpotEnv
+from agentgym_gui.screenspot import COLUMNS, ScreenSpotEnv
 from agentgym_policies.expert import ExpertPolicy
 
 
@@ -141,9 +141,10 @@ def test_elements_are_listed_and_one_of_them_is_asked_for(given: dict[str, Any])
     env = ScreenSpotEnv(**given, observe="elements", expert="box")
     observation, _ = env.reset(seed=2)
     assert isinstance(observation, str)
-    *elements, _ = observation.splitlines()
+    columns, *elements, _ = observation.splitlines()
+    assert columns == COLUMNS
     move = env.expert_move()
-    assert f"{move.command} {move.thought}" in elements
+    assert f"{move.thought} {move.command}" in elements
 
 
 def test_elements_of_a_benchmark_are_not_invented(tmp_path: Path, given: dict[str, Any]) -> None:
