@@ -195,7 +195,8 @@ def build_tiny(
         layers: Number of layers.
         kv_heads: Heads of keys and values, which the heads of queries share; 0: each has its own. On a CPU, sampling
             waits for them to be read from memory.
-        phrases: Whether what many texts say is one token; see :func:`agentgym.train.word_tokenizer.build_word_tokenizer`.
+        phrases: Whether what many texts say is one token, as in
+            :func:`agentgym.train.word_tokenizer.build_word_tokenizer`.
         context: Longest sequence in tokens.
         seed: Seed of the weights; the same arguments give the same files.
 

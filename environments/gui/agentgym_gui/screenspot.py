@@ -86,7 +86,7 @@ class ScreenSpotEnv(AgentEnv):
         edges: Which edges of a box count as hit; see :func:`agentgym_gui.verdict.hits`.
         zoom: Allow ``zoom [x1, y1, x2, y2]``, which shows that part as large as the screen. Answers stay in
             coordinates of the whole.
-        expert: What the expert answers: the ``"point"`` in the middle, or the ``"box"``, written as the table writes it.
+        expert: What the expert answers: the ``"point"`` in the middle, or the ``"box"``, written as in the table.
         most_side_px: Pictures are shrunk so that no side is longer; ``"pixels"`` are then those of the shrunk picture.
         generate: Fields of :class:`agentgym_gui.generate.render.ScreenSpec`, for generated screens.
         cache_dir: Where generated screens are kept; ``$AGENTGYM_CACHE/gui`` or ``~/.cache/agentgym/gui``.
