@@ -31,7 +31,7 @@ MOST_PIXELS = 64_000_000
 ZOOM, REFUSE = "zoom", "refuse"
 OBSERVED = ("image", "elements")
 ANSWERED = ("point", "box")
-COLUMNS = "role name x1 y1 x2 y2"  # of the table of elements
+COLUMNS = "role name: x1 y1 x2 y2"  # of the table of elements
 
 
 def _tool(name: str, description: str, *numbers: str) -> Mapping[str, Any]:
@@ -349,7 +349,7 @@ class ScreenSpotEnv(AgentEnv):
             x, y = centre(element["box"])
             if zoom is None or (zoom[0] <= x <= zoom[2] and zoom[1] <= y <= zoom[3]):
                 x1, y1, x2, y2 = self._write(element["box"])
-                lines.append(f"{_name(element)} {x1} {y1} {x2} {y2}")
+                lines.append(f"{_name(element)}: {x1} {y1} {x2} {y2}")
         return lines
 
     def _how_to_answer(self) -> str:

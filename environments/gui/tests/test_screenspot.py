@@ -144,7 +144,7 @@ def test_elements_are_listed_and_one_of_them_is_asked_for(given: dict[str, Any])
     columns, *elements, _ = observation.splitlines()
     assert columns == COLUMNS
     move = env.expert_move()
-    assert f"{move.thought} {move.command}" in elements
+    assert f"{move.thought}: {move.command}" in elements
 
 
 def test_elements_of_a_benchmark_are_not_invented(tmp_path: Path, given: dict[str, Any]) -> None:
