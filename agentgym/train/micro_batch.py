@@ -131,8 +131,8 @@ def _part(sequences: Sequence[TokenSequence], sharing: Sharing) -> _Part:
     """Let them share all that they have in common before the first prediction, unless that saves too little."""
     if len(sequences) < 2 or sharing == "none":
         return _Part(tuple(sequences), 0)
-    openings = [sequence.opening[:-1] for sequence in sequences]
-    length = min(common_length(openings[0], opening) for opening in openings)
+    first, *others = {sequence.opening.tobytes(): sequence.opening[:-1] for sequence in sequences}.values()
+    length = min([len(first), *(common_length(first, other) for other in others)])
     return _Part(tuple(sequences), length if (len(sequences) - 1) * length > _PASS_TOKENS else 0)
 
 
