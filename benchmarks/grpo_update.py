@@ -235,10 +235,9 @@ def model_dir(name: str, texts: Sequence[str]) -> Iterator[Path]:
     if name != "tiny":
         yield resolve_model(name)
         return
-    shape = load_recipe(DEMO).model.tiny
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "tiny"
-        yield build_tiny(texts, target, hidden=shape.hidden, layers=shape.layers, kv_heads=shape.kv_heads)
+        yield build_tiny(texts, target, load_recipe(DEMO).model.tiny)
 
 
 def compare(name: str, size: Size, arguments: argparse.Namespace) -> list[str]:

@@ -37,6 +37,7 @@ from agentgym.chat import ChatRenderer
 from agentgym.evaluate import WorldOptions, plan_episodes, play_plan
 from agentgym.registry import make_policy
 from agentgym.rollout import Episode
+from agentgym.train.config import TinySection
 from agentgym.train.engine import EngineConfig, Sample, VllmEngine
 from agentgym.train.models import build_tiny, load_tokenizer, resolve_model
 from agentgym.train.vllm_runtime import engine_arguments, sampling_params
@@ -235,7 +236,7 @@ def make_model(folder: Path) -> Path:
         options = WorldOptions(concurrency=1, env_kwargs=HOUSEHOLD_KWARGS)
         for trajectory in asyncio.run(play_plan(plan, make_policy(name), options, progress=False)):
             texts += [text for turn in trajectory.turns for text in (turn.observation, turn.action)]
-    return build_tiny(texts, folder / "tiny", hidden=128, layers=4, context=2048)
+    return build_tiny(texts, folder / "tiny", TinySection(hidden=128, layers=4), context=2048)
 
 
 def plan_groups(env_id: str, groups: int, number: int) -> list[Episode]:

@@ -75,9 +75,16 @@ class LoraSection(Section):
 
 
 class TinySection(Section):
-    """Size of the model ``tiny``; ``vocabulary_episodes`` random episodes add words to those of the expert.
+    """Size of the model ``tiny``; see :func:`agentgym.train.models.build_tiny`.
 
-    See :func:`agentgym.train.models.build_tiny`.
+    Attributes:
+        hidden: Width, a multiple of 64.
+        layers: Number of layers.
+        kv_heads: Heads of keys and values, which the heads of queries share; 0: each has its own. On a CPU, sampling
+            waits for them to be read from memory.
+        phrases: Make a token of what many texts say; see
+            :func:`agentgym.train.word_tokenizer.build_word_tokenizer`.
+        vocabulary_episodes: Random episodes that add words to those of the expert.
     """
 
     hidden: PositiveInt = 256

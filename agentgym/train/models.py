@@ -16,6 +16,7 @@ from typing import Any
 
 from agentgym.errors import ModelError
 from agentgym.machine import cache_dir as user_cache_dir
+from agentgym.train.config import TinySection
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HEAD_DIM = 64  # vLLM's CPU attention takes this, and 32 as the least
@@ -174,11 +175,8 @@ def _convert_gguf(gguf: Path, out_dir: Path) -> None:
 def build_tiny(
     vocabulary_texts: Iterable[str],
     out_dir: str | os.PathLike[str],
+    size: TinySection | None = None,
     *,
-    hidden: int = 256,
-    layers: int = 4,
-    kv_heads: int = 0,
-    phrases: bool = True,
     context: int = 4096,
     seed: int = 0,
 ) -> Path:
@@ -191,12 +189,7 @@ def build_tiny(
     Args:
         vocabulary_texts: What the model will read and write: prompts, observations, actions.
         out_dir: Directory to write; must not exist.
-        hidden: Width, a multiple of 64.
-        layers: Number of layers.
-        kv_heads: Heads of keys and values, which the heads of queries share; 0: each has its own. On a CPU, sampling
-            waits for them to be read from memory.
-        phrases: Whether what many texts say is one token, as in
-            :func:`agentgym.train.word_tokenizer.build_word_tokenizer`.
+        size: Of the model, and whether its tokenizer makes phrases; by default a recipe's defaults.
         context: Longest sequence in tokens.
         seed: Seed of the weights; the same arguments give the same files.
 
@@ -204,13 +197,14 @@ def build_tiny(
         ``out_dir``.
 
     Raises:
-        ModelError: ``out_dir`` exists, ``hidden`` is no multiple of 64, or its heads cannot be shared out evenly.
+        ModelError: ``out_dir`` exists, ``size.hidden`` is no multiple of 64, or its heads cannot be shared out evenly.
     """
-    target = Path(out_dir)
-    if hidden % _HEAD_DIM or hidden <= 0:
-        raise ModelError(f"hidden must be a multiple of {_HEAD_DIM}, the size of a head; it is {hidden}")
-    if kv_heads and hidden // _HEAD_DIM % kv_heads:
-        raise ModelError(f"kv_heads must divide the {hidden // _HEAD_DIM} heads of hidden = {hidden}; it is {kv_heads}")
+    target, size = Path(out_dir), size or TinySection()
+    if size.hidden % _HEAD_DIM:
+        raise ModelError(f"hidden must be a multiple of {_HEAD_DIM}, the size of a head; it is {size.hidden}")
+    heads = size.hidden // _HEAD_DIM
+    if size.kv_heads and heads % size.kv_heads:
+        raise ModelError(f"kv_heads must divide the {heads} heads of hidden = {size.hidden}; it is {size.kv_heads}")
     if target.exists():
         raise ModelError(f"{target} exists; delete it or choose another directory for the new model")
     import torch
@@ -218,9 +212,9 @@ def build_tiny(
 
     from agentgym.train.word_tokenizer import build_word_tokenizer
 
-    tokenizer = build_word_tokenizer(vocabulary_texts, phrases=phrases, max_length=context)
+    tokenizer = build_word_tokenizer(vocabulary_texts, phrases=size.phrases, max_length=context)
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    shape = _tiny_shape(len(tokenizer), hidden, layers, kv_heads)
+    shape = _tiny_shape(len(tokenizer), size)
     config = Qwen3Config(**shape, **ends, max_position_embeddings=context)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), _writing(target) as unfinished, quiet_transformers():
         torch.manual_seed(seed)
@@ -263,15 +257,15 @@ def look_for_likeness(decoder: Any, first: int = 0) -> None:
         outputs[:, :, 0].copy_(attention.v_proj.weight.T.view(hidden, kv_heads, _HEAD_DIM))
 
 
-def _tiny_shape(vocabulary: int, hidden: int, layers: int, kv_heads: int) -> dict[str, Any]:
-    heads = hidden // _HEAD_DIM
+def _tiny_shape(vocabulary: int, size: TinySection) -> dict[str, Any]:
+    heads = size.hidden // _HEAD_DIM
     return {
         "vocab_size": vocabulary,
-        "hidden_size": hidden,
-        "intermediate_size": 2 * hidden,
-        "num_hidden_layers": layers,
+        "hidden_size": size.hidden,
+        "intermediate_size": 2 * size.hidden,
+        "num_hidden_layers": size.layers,
         "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads or heads,
+        "num_key_value_heads": size.kv_heads or heads,
         "head_dim": _HEAD_DIM,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e5},  # likeness must outlast some hundred tokens
         "initializer_range": 0.06,  # the usual 0.02 is for widths of thousands

@@ -182,10 +182,7 @@ def _make_tiny(recipe: Recipe, stream: TaskStream, shown: Sequence[Trajectory]) 
     return build_tiny(
         _texts([*shown, *wandered]),
         target,
-        hidden=tiny.hidden,
-        layers=tiny.layers,
-        kv_heads=tiny.kv_heads,
-        phrases=tiny.phrases,
+        tiny,
         context=recipe.sampling.context,
         seed=recipe.run.seed,
     )

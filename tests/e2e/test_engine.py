@@ -22,6 +22,7 @@ from agentgym.errors import (
 )
 from agentgym.policy import SamplingParams
 from agentgym.rewards.trajectory_reward import Continuation
+from agentgym.train.config import TinySection
 from agentgym.train.engine import EngineConfig, VllmEngine
 from agentgym.train.models import build_tiny, load_tokenizer, resolve_model
 from agentgym.train.scoring import EngineModel
@@ -34,7 +35,7 @@ PROMPTS = [list(range(10 + i, 60 + 7 * i)) for i in range(8)]
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(100)]
-    return build_tiny(texts, tmp_path_factory.mktemp("models") / "tiny", hidden=128, layers=2)
+    return build_tiny(texts, tmp_path_factory.mktemp("models") / "tiny", TinySection(hidden=128, layers=2))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from agentgym.errors import ContextLimitError, InfrastructureError, ModelError, OffPolicyError
 from agentgym.policy import SamplingParams
+from agentgym.train.config import TinySection
 from agentgym.train.engine import EngineConfig
 from agentgym.train.models import build_tiny
 from agentgym.train.replicas import EngineReplicas
@@ -27,7 +28,7 @@ PROMPTS = [list(range(10 + i, 60 + 7 * i)) for i in range(8)]
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(100)]
-    return build_tiny(texts, tmp_path_factory.mktemp("models") / "tiny", hidden=128, layers=2)
+    return build_tiny(texts, tmp_path_factory.mktemp("models") / "tiny", TinySection(hidden=128, layers=2))
 
 
 def open_two(tiny: Path) -> EngineReplicas:

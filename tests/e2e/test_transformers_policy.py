@@ -21,6 +21,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from agentgym.train.config import TinySection
     from agentgym.train.models import build_tiny
 
     texts = [
@@ -30,7 +31,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "Too low. Too high. That is no digit. Right.",
         "0 1 2 3 4 5 6 7 8 9",
     ]
-    return build_tiny(texts, tmp_path_factory.mktemp("models") / "tiny", hidden=64, layers=2, context=192, seed=1)
+    return build_tiny(
+        texts, tmp_path_factory.mktemp("models") / "tiny", TinySection(hidden=64, layers=2), context=192, seed=1
+    )
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 
 from agentgym.errors import DivergenceError, InfrastructureError
 from agentgym.train.batch import TokenSequence, make_sequence, weigh
-from agentgym.train.config import Aggregation, LoraSection
+from agentgym.train.config import Aggregation, LoraSection, TinySection
 from agentgym.train.learner import Learner, LearnerConfig, entropy_of, log_distributions
 from agentgym.train.micro_batch import MicroBatch, Sharing, collate, in_batch_order, micro_batches, with_old_logprobs
 from agentgym.train.models import build_tiny
@@ -35,7 +35,7 @@ def play(seed: int, turns: int) -> Trajectory:
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = [f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(60)]
-    return build_tiny(words, tmp_path_factory.mktemp("models") / "tiny", hidden=64, layers=2)
+    return build_tiny(words, tmp_path_factory.mktemp("models") / "tiny", TinySection(hidden=64, layers=2))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from agentgym.errors import ModelError
 from agentgym.train.batch import make_sequence, weigh
 from agentgym.train.checkpoint import find_checkpoint, open_checkpoint, restore, save_checkpoint, writing_directory
-from agentgym.train.config import LoraSection, Recipe, parse_recipe
+from agentgym.train.config import LoraSection, Recipe, TinySection, parse_recipe
 from agentgym.train.learner import Learner, LearnerConfig
 from agentgym.train.metrics import EVALS, METRICS, SUPERSEDED, RunLog, read_lines
 from agentgym.train.micro_batch import MicroBatch, collate
@@ -26,7 +26,7 @@ BATCH = collate(weigh([SEQUENCE], "token_mean"))
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = [f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(60)]
-    return build_tiny(words, tmp_path_factory.mktemp("models") / "tiny", hidden=64, layers=1)
+    return build_tiny(words, tmp_path_factory.mktemp("models") / "tiny", TinySection(hidden=64, layers=1))
 
 
 def advance(learner: Learner, steps: int = 1) -> list[float]:

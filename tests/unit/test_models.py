@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from agentgym.errors import ModelError
+from agentgym.train.config import TinySection
 from agentgym.train.models import build_tiny, check_model_dir, resolve_model
 from agentgym.train.word_tokenizer import SPECIAL_TOKENS, build_word_tokenizer, find_phrases, split_words
 
@@ -26,7 +27,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny(TEXTS, tmp_path_factory.mktemp("models") / "tiny", hidden=64, layers=1)
+    return build_tiny(TEXTS, tmp_path_factory.mktemp("models") / "tiny", TinySection(hidden=64, layers=1))
 
 
 @pytest.mark.parametrize("text", [*TEXTS, "go to cabinet 37", "a\n\n in  the\n", ""])
@@ -80,16 +81,16 @@ def test_special_tokens_cannot_be_written() -> None:
 def test_tiny_is_whole_and_the_same_for_the_same_seed(tiny: Path, tmp_path: Path) -> None:
     assert resolve_model(tiny) == tiny
     weights = (tiny / "model.safetensors").read_bytes()
-    again = build_tiny(TEXTS, tmp_path / "again", hidden=64, layers=1)
+    again = build_tiny(TEXTS, tmp_path / "again", TinySection(hidden=64, layers=1))
     assert (again / "model.safetensors").read_bytes() == weights
-    other = build_tiny(TEXTS, tmp_path / "other", hidden=64, layers=1, seed=1)
+    other = build_tiny(TEXTS, tmp_path / "other", TinySection(hidden=64, layers=1), seed=1)
     assert (other / "model.safetensors").read_bytes() != weights
     assert (other / "tokenizer.json").read_text() == (tiny / "tokenizer.json").read_text()
 
 
 @pytest.mark.parametrize("kv_heads", [0, 1])
 def test_attention_of_a_new_tiny_prefers_what_is_alike(tmp_path: Path, kv_heads: int) -> None:
-    folder = build_tiny(TEXTS, tmp_path / "tiny", hidden=128, layers=1, kv_heads=kv_heads)
+    folder = build_tiny(TEXTS, tmp_path / "tiny", TinySection(hidden=128, layers=1, kv_heads=kv_heads))
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     words = torch.randperm(model.config.vocab_size, generator=torch.Generator().manual_seed(0))[None, :40]
     words[0, 10] = words[0, -1]
@@ -103,9 +104,9 @@ def test_tiny_refuses_to_overwrite_and_odd_widths(tiny: Path, tmp_path: Path) ->
     with pytest.raises(ModelError, match="exists"):
         build_tiny(TEXTS, tiny)
     with pytest.raises(ModelError, match="multiple of 64"):
-        build_tiny(TEXTS, tmp_path / "odd", hidden=100)
+        build_tiny(TEXTS, tmp_path / "odd", TinySection(hidden=100))
     with pytest.raises(ModelError, match="kv_heads must divide the 2 heads"):
-        build_tiny(TEXTS, tmp_path / "odd", hidden=128, kv_heads=3)
+        build_tiny(TEXTS, tmp_path / "odd", TinySection(hidden=128, kv_heads=3))
 
 
 def test_a_failed_build_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from agentgym.chat import ChatRenderer
+from agentgym.train.config import TinySection
 from agentgym.train.models import build_tiny, load_tokenizer
 from agentgym.train.warmstart import demonstration
 from agentgym.trajectory import Trajectory, Turn
@@ -22,7 +23,9 @@ TURNS = (
 @pytest.fixture(scope="module")
 def renderer(tmp_path_factory: pytest.TempPathFactory) -> ChatRenderer:
     folder: Path = tmp_path_factory.mktemp("tiny") / "model"
-    build_tiny([text for turn in TURNS for text in (turn.observation, turn.action)], folder, hidden=64, layers=1)
+    build_tiny(
+        [text for turn in TURNS for text in (turn.observation, turn.action)], folder, TinySection(hidden=64, layers=1)
+    )
     return ChatRenderer(load_tokenizer(folder))
 
 

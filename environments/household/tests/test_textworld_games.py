@@ -96,4 +96,5 @@ def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("AGENTGYM_CACHE", str(tmp_path))
     assert GameCache().folder == tmp_path / "textworld"
     monkeypatch.delenv("AGENTGYM_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert GameCache().folder.parts[-3:] == (".cache", "agentgym", "textworld")

@@ -13,6 +13,7 @@ import torch
 from agentgym.chat import ChatRenderer
 from agentgym.rewards.infopo import InfoPO
 from agentgym.rewards.trajectory_reward import Continuation
+from agentgym.train.config import TinySection
 from agentgym.train.learner import Learner, LearnerConfig
 from agentgym.train.models import build_tiny, resolve_model
 from agentgym.train.scoring import LearnerModel
@@ -89,7 +90,9 @@ def test_the_observation_alone_is_replaced(tokenizer: Any) -> None:
 
 
 def test_a_policy_that_learned_to_use_an_answer_is_paid_for_asking(tmp_path: Path) -> None:
-    learner = Learner(build_tiny(WORDS, tmp_path / "tiny", hidden=64, layers=1), LearnerConfig(learning_rate=1e-2))
+    learner = Learner(
+        build_tiny(WORDS, tmp_path / "tiny", TinySection(hidden=64, layers=1)), LearnerConfig(learning_rate=1e-2)
+    )
     model = LearnerModel(learner, 256)
     asking, clue, noise, used, unused = (model.encode(word) for word in WORDS[:5])
     for _ in range(60):  # the clue, and nothing else, says what to do next

@@ -17,7 +17,7 @@ from agentgym.rewards.information_gain import InformationGain
 from agentgym.rewards.progress import Progress
 from agentgym.rewards.trajectory_reward import Continuation, TrajectoryReward, with_terms
 from agentgym.train.checkpoint import find_checkpoint, read_reward_state, save_checkpoint
-from agentgym.train.config import LoraSection, parse_recipe
+from agentgym.train.config import LoraSection, TinySection, parse_recipe
 from agentgym.train.figures import describe_rewards
 from agentgym.train.learner import Learner, LearnerConfig
 from agentgym.train.models import build_tiny
@@ -31,7 +31,7 @@ WORDS = [f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(60)]
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny(WORDS, tmp_path_factory.mktemp("models") / "tiny", hidden=64, layers=1)
+    return build_tiny(WORDS, tmp_path_factory.mktemp("models") / "tiny", TinySection(hidden=64, layers=1))
 
 
 class Counting(TrajectoryReward):

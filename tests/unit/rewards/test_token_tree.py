@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from transformers import MistralConfig, MistralForCausalLM
 
 from agentgym.rewards.trajectory_reward import Continuation
+from agentgym.train.config import TinySection
 from agentgym.train.learner import Learner, LearnerConfig
 from agentgym.train.models import build_tiny
 from agentgym.train.scoring import LearnerModel
@@ -36,7 +37,7 @@ def test_a_tree_holds_each_beginning_once(sequences: list[list[int]], most_nodes
 @pytest.fixture(scope="module")
 def learner(tmp_path_factory: pytest.TempPathFactory) -> Learner:
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    return Learner(build_tiny(WORDS, folder, hidden=128, layers=2), LearnerConfig(learning_rate=1e-3))
+    return Learner(build_tiny(WORDS, folder, TinySection(hidden=128, layers=2)), LearnerConfig(learning_rate=1e-3))
 
 
 @pytest.fixture
