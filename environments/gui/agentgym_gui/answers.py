@@ -30,6 +30,7 @@ FRAMES: tuple[str, ...] = get_args(Frame)
 
 _DIGITS = r"(-?\d{1,9}(?:\.\d{1,9})?)"
 _N = rf"\s*{_DIGITS}\s*"
+_GAP = r"[^\S ]* \s*"  # white space with a blank in it, which can be divided in one way only
 _FOUR = rf"{_N},{_N},{_N},{_N}"
 _POINTS = tuple(
     re.compile(pattern)
@@ -37,7 +38,7 @@ _POINTS = tuple(
         rf"\({_N},{_N}\)",
         rf"\[{_N},{_N}\]",
         rf"<point>{_N},{_N}</point>",
-        rf"<point>\s*{_DIGITS}\s+{_DIGITS}\s*</point>",
+        rf"<point>\s*{_DIGITS}{_GAP}{_DIGITS}\s*</point>",
         rf'<point x="{_N}" y="{_N}"[^<>]*>[^<>]*</point>',
         rf"(?:pyautogui\.)?(?:click|tap|left_click)\({_N},{_N}\)",
         rf"(?:pyautogui\.)?(?:click|tap|left_click)\(\s*x={_N},\s*y={_N}\)",
@@ -49,7 +50,7 @@ _BOXES = tuple(
     for pattern in (
         rf"\[{_FOUR}\]",
         rf"\({_FOUR}\)",
-        rf"{_DIGITS}\s+{_DIGITS}\s+{_DIGITS}\s+{_DIGITS}",
+        _GAP.join([_DIGITS] * 4),
         rf"<box>\({_N},{_N}\),\s*\({_N},{_N}\)</box>",
         rf"<\|box_start\|>\({_N},{_N}\),\s*\({_N},{_N}\)<\|box_end\|>",
     )

@@ -189,7 +189,7 @@ class ScreenSpotEnv(AgentEnv):
         if self._expert == "box":
             x1, y1, x2, y2 = self._write(target.box)
             box = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
-            written = f"{x1} {y1} {x2} {y2}" if self._observe == "elements" else f"[{x1}, {y1}, {x2}, {y2}]"
+            written = self._write_row(target.box) if self._observe == "elements" else f"[{x1}, {y1}, {x2}, {y2}]"
             return Move(written, tool="box", arguments=box, thought=self._name_target())
         x, y = self._write(inner_point(target))
         return Move(f"({x}, {y})", tool="point", arguments={"x": x, "y": y}, thought=self._name_target())
@@ -323,6 +323,10 @@ class ScreenSpotEnv(AgentEnv):
         rounded = [round(number, 1) if small else round(number) for number in numbers]
         return [int(number) if number == int(number) else number for number in rounded]
 
+    def _write_row(self, box: Sequence[float]) -> str:
+        """Return a box as the table of elements writes it."""
+        return " ".join(map(str, self._write(box)))
+
     def _show(self, zoom: Box | None = None) -> Observation:
         assert self._sample is not None
         assert self._image is not None
@@ -348,8 +352,7 @@ class ScreenSpotEnv(AgentEnv):
         for element in self._elements:
             x, y = centre(element["box"])
             if zoom is None or (zoom[0] <= x <= zoom[2] and zoom[1] <= y <= zoom[3]):
-                x1, y1, x2, y2 = self._write(element["box"])
-                lines.append(f"{_name(element)}: {x1} {y1} {x2} {y2}")
+                lines.append(f"{_name(element)}: {self._write_row(element['box'])}")
         return lines
 
     def _how_to_answer(self) -> str:
